@@ -1,0 +1,175 @@
+"""Everything that can go wrong, as one shallow tree.
+
+    MienError
+    |- MediaError            the file's fault: never retried, becomes the job's `failure`
+    |- InferenceError        Triton's or the release's fault
+    |  `- InferenceUnavailable   nobody answers: the job waits, then is tried again
+    |- JobError              what was asked of a job does not fit its state
+    |- StorageError          the data folder cannot take or give the bytes
+    |- QueueUnavailable      Redis does not answer
+    `- ReleaseError          a release folder is not what it must be
+
+The first line of a class's docstring is the error's public title, and its name in kebab-case is the stable code that
+clients test for: `MediaNoVideoStream` is `media-no-video-stream`. `detail` says what happened this time, for people only.
+"""
+
+import re
+from typing import ClassVar
+
+
+class MienError(Exception):
+    """Something went wrong in Mien."""
+
+    retryable: ClassVar[bool] = False
+    """Whether the same request may succeed later without being changed."""
+
+    def __init__(self, detail: str = "", **extra: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+    @classmethod
+    def code(cls) -> str:
+        """The stable, kebab-case name of this error."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def title(cls) -> str:
+        """The error in one public sentence: the first line of its docstring."""
+        return (cls.__doc__ or "").partition("\n")[0]
+
+
+# --- the uploaded file ---------------------------------------------------------------------------------------------
+
+
+class MediaError(MienError):
+    """The video cannot be analysed."""
+
+
+class MediaEmpty(MediaError):
+    """The upload holds no bytes."""
+
+
+class MediaUnrecognised(MediaError):
+    """The upload is not a video in any accepted container."""
+
+
+class MediaNoVideoStream(MediaError):
+    """The file has no video stream."""
+
+
+class MediaCodecUnsupported(MediaError):
+    """No decoder is allowed for the video's codec."""
+
+
+class MediaCorrupt(MediaError):
+    """The video is damaged before its first usable frame."""
+
+
+class MediaDimensionsExceeded(MediaError):
+    """The video's frames are larger than the limit."""
+
+
+class MediaDurationExceeded(MediaError):
+    """The video is longer than the limit."""
+
+
+class MediaTimestampsInvalid(MediaError):
+    """The video's frames carry no usable clock."""
+
+
+class DecodeTimeout(MediaError):
+    """The video could not be decoded within the time limit."""
+
+
+# --- the model -----------------------------------------------------------------------------------------------------
+
+
+class InferenceError(MienError):
+    """The model could not be asked."""
+
+
+class InferenceUnavailable(InferenceError):
+    """The model server does not answer, or the release is not loaded."""
+
+    retryable = True
+
+
+class InferenceRejected(InferenceError):
+    """The model server refused the tensors it was sent."""
+
+
+class InferenceInvalidOutput(InferenceError):
+    """The model's answer has the wrong shape, or is not a number."""
+
+
+# --- jobs, storage, queue ------------------------------------------------------------------------------------------
+
+
+class JobError(MienError):
+    """The job does not allow this."""
+
+
+class JobNotFound(JobError):
+    """There is no analysis with this id."""
+
+
+class StateConflict(JobError):
+    """The analysis is not in a state that allows this."""
+
+
+class ResultNotReady(JobError):
+    """The analysis has not succeeded yet, so it has no result."""
+
+    retryable = True
+
+
+class ResultGone(JobError):
+    """The result of this analysis is no longer kept."""
+
+
+class AttemptsExhausted(JobError):
+    """Every worker that took this job died with it."""
+
+    retryable = True
+
+
+class InternalError(MienError):
+    """Mien has a bug: please report it with the request id."""
+
+
+class StorageError(MienError):
+    """The data folder does not take or give the bytes."""
+
+    retryable = True
+
+
+class InsufficientStorage(StorageError):
+    """The disk is full."""
+
+    retryable = True
+
+
+class QueueUnavailable(MienError):
+    """The job queue does not answer."""
+
+    retryable = True
+
+
+# --- releases ------------------------------------------------------------------------------------------------------
+
+
+class ReleaseError(MienError):
+    """The release cannot be used."""
+
+
+class ModelVersionUnavailable(ReleaseError):
+    """There is no release with this version in the model repository."""
+
+
+class ModelDigestMismatch(ReleaseError):
+    """A file of the release is not the file that was published."""
+
+
+class ModelContractMismatch(ReleaseError):
+    """The release does not keep the contract of names and shapes."""

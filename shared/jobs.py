@@ -1,0 +1,130 @@
+"""One analysis, from the moment it is accepted: a frozen record and the words it is written in.
+
+The record is what Redis keeps, what the manifest on disk repeats, and what the API shows. It holds references and
+results' addresses, never media. Only `shared.queue` changes it.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.errors import MienError
+
+Milliseconds = Annotated[int, Field(ge=0)]
+
+
+class Contract(BaseModel):
+    """Frozen, keyword-only data that checks its own shape when it is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class JobState(StrEnum):
+    """Where a job is. The last three are final: nothing changes after them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+FINAL_STATES: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED})
+
+
+class Stage(StrEnum):
+    """What a running job is busy with, in order."""
+
+    WAITING = "waiting"
+    """Not begun: in the queue, or waiting for the model to be ready."""
+    ANALYSING = "analysing"
+    """Decoding, finding, following and encoding faces, frame by frame."""
+    CLASSIFYING = "classifying"
+    """Every frame is encoded; the clips are being judged."""
+    DONE = "done"
+
+
+class Options(Contract):
+    """What a client may ask for, beside the video itself."""
+
+    sample_fps: Annotated[float, Field(gt=0, le=60, examples=[8.0])] = 8.0
+    """Frames per second of media time that are looked at. A slower video is used frame by frame."""
+
+
+class Progress(Contract):
+    """How far a job has come."""
+
+    stage: Stage = Stage.WAITING
+    """What the job is busy with."""
+    frames_done: Annotated[int, Field(ge=0, examples=[12])] = 0
+    """Sampled frames that have been analysed."""
+    frames_total: Annotated[int | None, Field(ge=0, examples=[19])] = None
+    """Sampled frames expected, estimated from the container's duration; null while unknown."""
+    percent: Annotated[int, Field(ge=0, le=100, examples=[63])] = 0
+    """0 to 100; 100 only once the job has succeeded."""
+
+
+class Timings(Contract):
+    """Where the wall-clock time of a finished job went, in milliseconds."""
+
+    queue: Milliseconds = 0
+    """From acceptance to the start of the attempt that finished."""
+    decode: Milliseconds = 0
+    """Reading, decoding and converting the sampled frames."""
+    detect: Milliseconds = 0
+    """Finding faces and landmarks (MTCNN), following them, and cutting the regions."""
+    infer: Milliseconds = 0
+    """Encoding frames and judging clips (Triton)."""
+    total: Milliseconds = 0
+    """The whole attempt, from its start to its end."""
+
+
+class Failure(Contract):
+    """Why a job failed: an RFC 9457 problem without `status`, since the request for the job itself succeeds."""
+
+    code: Annotated[str, Field(examples=["media-no-video-stream"])]
+    """Stable and machine-readable; the list is in the API description."""
+    title: Annotated[str, Field(examples=["The file has no video stream."])]
+    """The code as a sentence."""
+    detail: Annotated[str, Field(examples=["streams found: audio"])] = ""
+    """What happened this time, for people."""
+    retryable: bool = False
+    """Whether posting the same video again may succeed."""
+
+    @classmethod
+    def of(cls, error: MienError) -> "Failure":
+        return cls(code=error.code(), title=error.title(), detail=error.detail, retryable=error.retryable)
+
+
+class Job(Contract):
+    """The whole record of one analysis. Wall-clock times are Unix milliseconds."""
+
+    id: Annotated[str, Field(pattern=r"^an_[0-9a-f]{32}$")]
+    """128 random bits: an id is never guessed, and names the job's folder."""
+    size_bytes: Annotated[int, Field(gt=0)]
+    """Size of the uploaded video."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Digest of the uploaded video."""
+    options: Options = Options()
+    """As asked for on submission."""
+    state: JobState = JobState.QUEUED
+    created_ms: Milliseconds
+    """When the job was accepted."""
+    started_ms: Milliseconds | None = None
+    """When the current or last attempt started."""
+    ended_ms: Milliseconds | None = None
+    """When the job reached a final state."""
+    attempts: Annotated[int, Field(ge=0)] = 0
+    """Attempts begun, counted before each one runs."""
+    release: Annotated[int, Field(ge=1)] | None = None
+    """The release the running attempt is pinned to."""
+    progress: Progress = Progress()
+    timings: Timings | None = None
+    """Only of a succeeded job."""
+    warnings: tuple[str, ...] = ()
+    """Codes of what was imperfect about a job that succeeded, such as `partial-decode`."""
+    failure: Failure | None = None
+    """Only of a failed job."""
+    cancel_requested: bool = False
+    """A running job stops at its next frame."""

@@ -1,0 +1,135 @@
+"""Where an analysis keeps its bytes: one folder per job on a volume that gateway and worker share.
+
+    data/
+      incoming/<job id>          an upload that is still being received
+      analyses/<job id>/
+        manifest.json            the job as it was accepted, so that Redis can be rebuilt
+        video                    the upload
+        result.json              shared.results.Result, once the job has succeeded
+
+A file is visible under its final name only when it is whole and on the disk: written aside, fsynced, renamed, and the
+folder fsynced. The client's file name appears nowhere.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from shared.errors import InsufficientStorage, JobNotFound, ResultGone, StorageError
+from shared.jobs import Job
+from shared.results import Result
+
+
+class Videos:
+    """The data folder. Blocking; the gateway calls it from threads."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / "incoming"
+        self._analyses = root / "analyses"
+
+    def prepare(self) -> None:
+        """Make the folders. Called once by each service as it starts."""
+        with storage_errors():
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            self._analyses.mkdir(parents=True, exist_ok=True)
+
+    def check(self) -> None:
+        """Raise StorageError unless a small file can be made durable right now."""
+        with storage_errors():
+            probe = self._incoming / f".probe-{uuid4().hex}"
+            try:
+                write_durably(probe, b"ok")
+            finally:
+                probe.unlink(missing_ok=True)
+
+    def incoming(self, job_id: str) -> Path:
+        """Where the bytes of an upload go while they arrive."""
+        return self._incoming / job_id
+
+    def accept(self, job: Job) -> None:
+        """Turn a fully received upload into an analysis folder, durably. After this the job can be promised."""
+        with storage_errors():
+            folder = self._incoming / f"{job.id}.folder"
+            folder.mkdir()
+            with self.incoming(job.id).open("rb") as file:
+                os.fsync(file.fileno())
+            os.rename(self.incoming(job.id), folder / "video")
+            write_durably(folder / "manifest.json", job.model_dump_json(indent=1).encode())
+            fsync_folder(folder)
+            os.rename(folder, self._analyses / job.id)
+            fsync_folder(self._analyses)
+
+    def discard(self, job_id: str) -> None:
+        """Drop an upload that did not become an analysis."""
+        with storage_errors():
+            self.incoming(job_id).unlink(missing_ok=True)
+            shutil.rmtree(self._incoming / f"{job_id}.folder", ignore_errors=True)
+
+    def video(self, job_id: str) -> Path:
+        """The uploaded file. Raises JobNotFound when it has been deleted."""
+        path = self._analyses / job_id / "video"
+        if not path.is_file():
+            raise JobNotFound("the video has been deleted")
+        return path
+
+    def write_result(self, result: Result) -> None:
+        """Make a result durable. Raises JobNotFound when the analysis was deleted meanwhile."""
+        folder = self._analyses / result.id
+        if not folder.is_dir():
+            raise JobNotFound("the analysis has been deleted")
+        with storage_errors():
+            write_durably(folder / "result.json", result.model_dump_json().encode())
+
+    def read_result(self, job_id: str) -> Result:
+        try:
+            with storage_errors():
+                return Result.model_validate_json((self._analyses / job_id / "result.json").read_bytes())
+        except FileNotFoundError:
+            raise ResultGone("the result has been deleted") from None
+
+    def delete(self, job_id: str) -> None:
+        """Remove everything of one analysis; removing it twice is fine."""
+        with storage_errors():
+            self.discard(job_id)
+            shutil.rmtree(self._analyses / job_id, ignore_errors=True)
+            fsync_folder(self._analyses)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write aside, fsync, rename, fsync the folder: readers see the old file or the new one, also after a power cut."""
+    aside = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """The operating system's errors stop here, but for a missing file, which means different things to different callers."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (InsufficientStorage if full else StorageError)(error.strerror or str(error)) from error
