@@ -88,11 +88,20 @@ class Release(Contract):
 
     @property
     def name(self) -> str:
-        return f"mien_{self.version:06d}"
+        return folder_name(self.version)
 
     def model(self, graph: str) -> str:
-        """Triton's name for one of this release's graphs, such as `mien_000001_frames`."""
-        return f"{self.name}_{graph}"
+        return model_name(self.version, graph)
+
+
+def folder_name(version: int) -> str:
+    """The release's folder in a model repository, such as `mien_000001`."""
+    return f"mien_{version:06d}"
+
+
+def model_name(version: int, graph: str) -> str:
+    """Triton's name for one of a release's two graphs, such as `mien_000001_frames`."""
+    return f"{folder_name(version)}_{graph}"
 
 
 def read(path: Path) -> Release:
@@ -110,7 +119,7 @@ def read(path: Path) -> Release:
 
 def load(models: Path, version: int) -> Release:
     """Read a published release and check every file against its digest."""
-    folder = models / f"mien_{version:06d}"
+    folder = models / folder_name(version)
     release = read(folder / "release.json")
     for name, expected in release.files.items():
         actual = file_sha256(folder / name)
