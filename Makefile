@@ -1,0 +1,30 @@
+# Every command sets up what it needs by itself, once. `make demo VIDEO=path` analyses your own video.
+.PHONY: demo up test check bench lock setup
+
+PYTHON := .venv/bin/python
+UV := .venv/bin/uv
+
+demo: setup
+	@$(PYTHON) -m deploy.demo $${VIDEO:+"$$VIDEO"}
+
+up: setup
+	@$(PYTHON) -m deploy.stack up
+
+test: setup
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: setup
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: setup
+	@$(PYTHON) -m tests.bench $(ARGS)
+
+# Only names and versions: no address of any package index is written down.
+lock: setup
+	@$(UV) pip compile --quiet --no-header --no-annotate pyproject.toml --group all --python-version 3.11 -o requirements.lock
+
+setup:
+	@deploy/setup.sh

