@@ -83,7 +83,7 @@ class Release(Contract):
     """Git commit of the code that trained it."""
     notes: str
     """Known limits, in plain words."""
-    files: dict[str, Sha256] = {}
+    files: dict[str, Sha256] = Field(default={})
     """Every other file of the folder, by relative path."""
 
     @property

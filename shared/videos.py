@@ -58,10 +58,10 @@ class Videos:
             folder.mkdir()
             with self.incoming(job.id).open("rb") as file:
                 os.fsync(file.fileno())
-            os.rename(self.incoming(job.id), folder / "video")
+            self.incoming(job.id).rename(folder / "video")
             write_durably(folder / "manifest.json", job.model_dump_json(indent=1).encode())
             fsync_folder(folder)
-            os.rename(folder, self._analyses / job.id)
+            folder.rename(self._analyses / job.id)
             fsync_folder(self._analyses)
 
     def discard(self, job_id: str) -> None:
@@ -108,7 +108,7 @@ def write_durably(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(aside, path)
+        aside.rename(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise

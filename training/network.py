@@ -7,8 +7,6 @@ The trunk's convolutions have three groups, so face, eyes and mouth never mix be
 them against each other. `width` scales every channel count; 1.0 is the paper's (64, 128, 256, 512).
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +14,6 @@ from shared.expressions import LABELS, REGIONS
 
 GROUPS = len(REGIONS)
 STAGE_CHANNELS = (64, 128, 256, 512)
-BLOCKS_PER_STAGE = 2
 PIXEL_MEAN, PIXEL_STD = 127.5, 64.0
 
 
@@ -47,6 +44,11 @@ class BasicBlock(nn.Module):
         return torch.relu(residual + self.shortcut(x))
 
 
+def residual_stage(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
+    """The two blocks of ResNet18; the first one changes resolution and channels."""
+    return nn.Sequential(BasicBlock(inputs, outputs, stride=stride), BasicBlock(outputs, outputs, stride=1))
+
+
 class SpatialAttention(nn.Module):
     """Pools a feature map by `softmax(w_s2 tanh(W_s1 L))` over its positions, for each region by itself."""
 
@@ -73,11 +75,13 @@ class Attention(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.score = nn.Sequential(nn.Linear(size, max(8, size // 4), bias=False), nn.Tanh(), nn.Linear(max(8, size // 4), 1, bias=False))
+        hidden = max(8, size // 4)
+        self.score = nn.Sequential(nn.Linear(size, hidden, bias=False), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Vectors (..., N, size) to unnormalised scores (..., N)."""
-        return self.score(vectors).squeeze(-1)
+        scores: Tensor = self.score(vectors)
+        return scores.squeeze(-1)
 
 
 class FrameEncoder(nn.Module):
@@ -96,9 +100,10 @@ class FrameEncoder(nn.Module):
             nn.MaxPool2d(3, stride=2, padding=1),
         )
         inputs = [widths[0], *widths[:-1]]
+        strides = (1, 2, 2, 2)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(GROUPS * (i if b == 0 else o), GROUPS * o, stride=2 if b == 0 and s > 0 else 1) for b in range(BLOCKS_PER_STAGE)))
-            for s, (i, o) in enumerate(zip(inputs, widths, strict=True))
+            residual_stage(GROUPS * before, GROUPS * after, stride=stride)
+            for before, after, stride in zip(inputs, widths, strides, strict=True)
         )
         self.spatial = nn.ModuleList(SpatialAttention(channels) for channels in widths)
         self.channel = Attention(sum(widths))
@@ -106,8 +111,14 @@ class FrameEncoder(nn.Module):
         self.reduce = nn.Linear(sum(widths), self.feature_size)
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Faces uint8 (B, 9, S, S) to features (B, F), region weights (B, 3) and spatial maps (B, 3, S/8, S/8).
+
+        Region weights sum to 1, and so does each region's map: it is the spatial attention after the second stage,
+        fine enough to point at a brow and coarse enough to send.
+        """
         x = self.stem((faces.to(self.reduce.weight.dtype) - PIXEL_MEAN) / PIXEL_STD)
-        pooled, maps = [], []
+        pooled: list[Tensor] = []
+        maps: list[Tensor] = []
         for stage, attend in zip(self.stages, self.spatial, strict=True):
             x = stage(x)
             vectors, weights = attend(x)
@@ -117,3 +128,26 @@ class FrameEncoder(nn.Module):
         region_weights = torch.softmax(self.channel(regions), dim=1)
         feature = self.reduce((regions * region_weights.unsqueeze(2)).sum(dim=1))
         return feature, region_weights, maps[1]
+
+
+class ClipClassifier(nn.Module):
+    """The features of a clip to one verdict: frame attention, then seven classes.
+
+    Dropout before the last layer is the paper's only noise inside the network (0.5), and is off when judging.
+    """
+
+    def __init__(self, feature_size: int, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.frame = Attention(feature_size)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(feature_size, len(LABELS))
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, T, F) and mask (B, T), 1 for a frame and 0 for padding, to logits (B, 7) and frame weights (B, T).
+
+        Weights of a clip sum to 1; padding weighs nothing. A clip needs at least one frame.
+        """
+        scores = self.frame(features).masked_fill(mask < 0.5, -1e4)
+        weights = torch.softmax(scores, dim=1) * mask
+        clip = (features * weights.unsqueeze(2)).sum(dim=1)
+        return self.output(self.dropout(clip)), weights

@@ -1,0 +1,107 @@
+"""From the encoded faces of one track to a verdict, a timeline and the reasons."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.preprocess.classifier import Classifier
+from services.preprocess.sightings import Floats, Sighting
+from shared.expressions import LABELS, REGIONS
+from shared.releases import Release, Sampling
+from shared.results import DecidingFrame, Explanation, Track, Verdict, Window
+
+CLIPS_PER_REQUEST = 64
+DECIDING_FRAMES = 3
+DECIMALS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One window of a track: its times, and which of the track's sightings fall into it."""
+
+    start_ms: int
+    end_ms: int
+    first: int
+    last: int
+    """Exclusive."""
+
+
+def judge_track(sightings: Sequence[Sighting], *, number: int, duration_ms: int, release: Release, classifier: Classifier) -> Track:
+    """Judge a track as a whole and window by window. `sightings` are in order of time and not empty."""
+    features = np.stack([sighting.feature for sighting in sightings])
+    everything = np.ones((1, len(sightings)), dtype=np.float32)
+    whole = classifier.judge(release, features[np.newaxis], everything)
+    spans = windows([sighting.pts_ms for sighting in sightings], sampling=release.sampling, duration_ms=duration_ms)
+    return Track(
+        track_id=f"t{number}",
+        start_ms=sightings[0].pts_ms,
+        end_ms=sightings[-1].pts_ms,
+        frames=len(sightings),
+        verdict=Verdict(**verdict(whole.scores[0])),
+        explanation=explain(sightings, whole.frame_weights[0]),
+        timeline=tuple(
+            Window(start_ms=span.start_ms, end_ms=span.end_ms, frames=span.last - span.first, **verdict(scores))
+            for span, scores in zip(spans, judge_spans(features, spans, release=release, classifier=classifier), strict=True)
+        ),
+    )
+
+
+def windows(pts_ms: Sequence[int], *, sampling: Sampling, duration_ms: int) -> list[Span]:
+    """The windows of the video's common grid in which this track has at least one sighting."""
+    times = np.asarray(pts_ms)
+    first_start = max(0, (times[0] - sampling.window_ms) // sampling.step_ms + 1) * sampling.step_ms
+    starts = np.arange(first_start, times[-1] + 1, sampling.step_ms)
+    firsts, lasts = np.searchsorted(times, starts), np.searchsorted(times, starts + sampling.window_ms)
+    return [
+        Span(start_ms=start, end_ms=min(start + sampling.window_ms, max(duration_ms, int(times[last - 1]) + 1)), first=first, last=last)
+        for start, first, last in zip(starts.tolist(), firsts.tolist(), lasts.tolist(), strict=True)
+        if last > first
+    ]
+
+
+def judge_spans(features: Floats, spans: Sequence[Span], *, release: Release, classifier: Classifier) -> list[Floats]:
+    """Scores (7,) of each window, asked for in padded batches."""
+    scores: list[Floats] = []
+    for start in range(0, len(spans), CLIPS_PER_REQUEST):
+        group = spans[start : start + CLIPS_PER_REQUEST]
+        longest = max(span.last - span.first for span in group)
+        clips = np.zeros((len(group), longest, features.shape[1]), dtype=np.float32)
+        mask = np.zeros((len(group), longest), dtype=np.float32)
+        for row, span in enumerate(group):
+            clips[row, : span.last - span.first] = features[span.first : span.last]
+            mask[row, : span.last - span.first] = 1
+        scores.extend(classifier.judge(release, clips, mask).scores)
+    return scores
+
+
+def verdict(scores: Floats) -> dict[str, object]:
+    """Scores (7,) as the fields of a Verdict."""
+    named = {label: rounded(score) for label, score in zip(LABELS, scores, strict=True)}
+    return {"label": max(named, key=named.__getitem__), "scores": named}
+
+
+def explain(sightings: Sequence[Sighting], frame_weights: Floats) -> Explanation:
+    """Which regions counted over the track, and which frames decided."""
+    regions = (np.stack([sighting.regions for sighting in sightings]) * frame_weights[:, np.newaxis]).sum(axis=0)
+    heaviest = np.argsort(-frame_weights, kind="stable")[:DECIDING_FRAMES]
+    return Explanation(
+        regions=shares(regions),
+        frames=tuple(
+            DecidingFrame(
+                pts_ms=sightings[i].pts_ms,
+                weight=rounded(frame_weights[i]),
+                box=sightings[i].box,
+                regions=shares(sightings[i].regions),
+            )
+            for i in heaviest
+        ),
+    )
+
+
+def shares(regions: Floats) -> dict[str, float]:
+    return {region: rounded(share) for region, share in zip(REGIONS, regions / regions.sum(), strict=True)}
+
+
+def rounded(value: np.floating) -> float:
+    return round(min(1.0, max(0.0, float(value))), DECIMALS)
