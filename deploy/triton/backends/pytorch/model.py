@@ -1,0 +1,78 @@
+"""Triton's `pytorch` backend in Python: runs any `model.pt` on the CPU as NVIDIA's libtorch backend does, with the same config.
+
+Triton's Python backend imports this file in one process per model. Inputs and outputs are positional: the number after
+`__` in a tensor's name is its place among the graph's arguments or results.
+"""
+
+from __future__ import annotations  # Triton adds its types to triton_python_backend_utils only after this import
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+import triton_python_backend_utils as triton
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+
+class TritonPythonModel:
+    """One TorchScript graph. Triton calls `initialize` once and `execute` with all requests that it batched together."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the graph of this model's version; an error here makes the model, and only it, unavailable."""
+        torch.set_num_threads(int(os.environ["MIEN_TRITON_THREADS"]))
+        config = json.loads(args["model_config"])
+        self.inputs = positional(tensor["name"] for tensor in config["input"])
+        self.outputs = positional(tensor["name"] for tensor in config["output"])
+        file = config["default_model_filename"] or "model.pt"
+        self.graph = load(Path(args["model_repository"]) / args["model_version"] / file)
+
+    def execute(self, requests: Sequence[triton.InferenceRequest]) -> list[triton.InferenceResponse]:
+        """One answer per request, in order.
+
+        All requests run as one batch: this is where dynamic batching pays. If that fails each runs alone, so that
+        only the one at fault gets an error.
+        """
+        batches = [self.read(request) for request in requests]
+        try:
+            results = self.run_merged(batches)
+        except RuntimeError as error:
+            if len(requests) > 1:
+                return [response for request in requests for response in self.execute([request])]
+            return [triton.InferenceResponse(error=triton.TritonError(str(error), triton.TritonError.INVALID_ARG))]
+        return [self.answer(request, result) for request, result in zip(requests, results, strict=True)]
+
+    def read(self, request: triton.InferenceRequest) -> list[Tensor]:
+        """The request's tensors as views of Triton's memory."""
+        tensors = (triton.get_input_tensor_by_name(request, name) for name in self.inputs)
+        return [from_dlpack(tensor.to_dlpack()) for tensor in tensors]
+
+    def run_merged(self, batches: list[list[Tensor]]) -> list[tuple[Tensor, ...]]:
+        """Inputs of each request to outputs of each request, through one call of the graph."""
+        sizes = [inputs[0].shape[0] for inputs in batches]
+        merged = batches[0] if len(batches) == 1 else [torch.cat(tensors) for tensors in zip(*batches, strict=True)]
+        with torch.inference_mode():
+            results = self.graph(*merged)
+        results = results if isinstance(results, tuple) else (results,)
+        return list(zip(*(result.split(sizes) for result in results), strict=True))
+
+    def answer(self, request: triton.InferenceRequest, results: tuple[Tensor, ...]) -> triton.InferenceResponse:
+        """Only what the client asked for. Given as DLPack: with NumPy 2 this Triton reads arrays as empty."""
+        wanted = request.requested_output_names()
+        named = zip(self.outputs, results, strict=True)
+        return triton.InferenceResponse([triton.Tensor.from_dlpack(name, result.contiguous()) for name, result in named if name in wanted])
+
+
+def positional(names: Iterable[str]) -> list[str]:
+    """Tensor names in the order of the graph's arguments: `mask__1` after `features__0`."""
+    return sorted(names, key=lambda name: int(name.rpartition("__")[2]))
+
+
+def load(path: Path) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated")
+        graph: torch.jit.ScriptModule = torch.jit.load(path, map_location="cpu")
+        return graph
