@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes .venv with everything requirements.lock pins. Does nothing when nothing has changed since the last time.
 #
-# Needs Python 3.11 or newer; the three Debian packages below are installed by itself where it may (root, or sudo without a
+# Needs Python 3.11 or newer; the two Debian packages it may lack are installed by itself where it may (root, or sudo without a
 # password). TORCH_BACKEND=cpu (or auto, cu130, ...) chooses another build of torch than PyPI's own, which works everywhere.
 set -eu
 cd "$(dirname "$0")/.."
@@ -24,14 +24,14 @@ find_python() {
     done
 }
 
-# Debian cuts Python into packages: these two parts may be missing from a Python that runs.
+# Debian cuts Python into packages: these two parts may be missing from a Python that runs. Triton's Python backend is linked
+# to the shared library.
 can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 has_shared_library() {
     "$1" - <<'END' 2>/dev/null
-import ctypes.util, pathlib, sys, sysconfig
-name = "python%d.%d" % sys.version_info[:2]
-beside = pathlib.Path(sysconfig.get_config_var("LIBDIR") or "/nowhere").glob(f"lib{name}.so*")
-sys.exit(not (any(beside) or ctypes.util.find_library(name)))
+import ctypes, pathlib, sys, sysconfig
+name = "libpython%d.%d.so.1.0" % sys.version_info[:2]
+pathlib.Path(sysconfig.get_config_var("LIBDIR") or "/", name).exists() or ctypes.CDLL(name)
 END
 }
 

@@ -7,6 +7,7 @@ Everything it keeps lies under its home folder:
     models/    the Triton model repository, built from the weights under training/releases
     data/      uploads and results
     redis/     the append-only file
+    triton/    Triton's backends, put together from the wheel
     logs/      one per program, of this run
     address    the gateway's address while the stack is up
     lock       held while the stack is up: two stacks never share a home
@@ -123,7 +124,7 @@ class Stack:
         }
         ports = ["--grpc-port", str(grpc_port), "--http-port", str(http_port), "--metrics-port", str(metrics_port)]
         for name, arguments in (
-            ("triton", ["deploy.triton", "--models", str(self.models), "--host", HOST, *ports]),
+            ("triton", ["deploy.triton", "--models", str(self.models), "--state", str(self.home / "triton"), "--host", HOST, *ports]),
             ("gateway", ["services.gateway"]),
             ("worker", ["services.preprocess"]),
         ):
