@@ -1,0 +1,363 @@
+"""Real files through the real decoder. Every frame shows its own number, so a test knows exactly which ones came out."""
+
+import gc
+import re
+import socket
+import struct
+import threading
+import time
+import weakref
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from services.preprocess.video import Frame, open_video
+from shared.errors import (
+    DecodeTimeout,
+    MediaCodecUnsupported,
+    MediaCorrupt,
+    MediaDimensionsExceeded,
+    MediaDurationExceeded,
+    MediaEmpty,
+    MediaError,
+    MediaNoVideoStream,
+    MediaTimestampsInvalid,
+    MediaUnrecognised,
+    StorageError,
+)
+
+
+@pytest.fixture
+def read(number_of):
+    """Read a whole clip: the numbers shown with their times, what the video was, and its warnings."""
+
+    def read(path, sample_fps=60, **limits):
+        with open_video(path, **limits) as video:
+            seen = [(frame.pts_ms, number_of(frame.rgb_hwc)) for frame in video.frames(sample_fps)]
+            return seen, video.media(), video.warnings
+
+    return read
+
+
+# --- times and sampling --------------------------------------------------------------------------------------------
+
+
+def test_frames_come_out_with_their_times(clips, read):
+    seen, media, warnings = read(clips.write(frames=50, fps=25))
+    assert seen == [(40 * k, k) for k in range(50)]
+    assert (media.duration_ms, media.frames_decoded, media.width, media.height) == (2000, 50, 128, 32)
+    assert (media.codec, media.rotation_degrees, warnings) == ("h264", 0, ())
+    assert "mp4" in media.container
+
+
+def test_sampling_takes_the_first_frame_at_or_after_each_tick(clips, read):
+    seen, media, _ = read(clips.write(frames=25, fps=25), sample_fps=8)
+    assert seen == [(0, 0), (160, 4), (280, 7), (400, 10), (520, 13), (640, 16), (760, 19), (880, 22)]
+    assert media.frames_decoded == 25
+
+
+def test_240_frames_per_second(clips, read):
+    seen, media, _ = read(clips.write(frames=240, fps=240), sample_fps=60)
+    assert [number for _, number in seen] == list(range(0, 240, 4))
+    assert media.duration_ms == pytest.approx(1000, abs=1)
+
+
+def test_variable_frame_rate(clips, read):
+    pts_ms = [0, 40, 80, 500, 520, 1000, 2000, 2040]
+    seen, _, warnings = read(clips.write(pts_ms=pts_ms))
+    assert seen == [(pts, k) for k, pts in enumerate(pts_ms)]
+    assert warnings == ("variable-frame-rate",)
+
+
+def test_negative_times(clips, read):
+    seen, _, warnings = read(clips.write("clip.mkv", pts_ms=range(-400, 600, 40)))
+    assert seen == [(40 * k, k) for k in range(25)]
+    assert warnings == ()
+
+
+def test_one_frame(clips, read):
+    seen, media, _ = read(clips.write(frames=1))
+    assert seen == [(0, 0)]
+    assert media.frames_decoded == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.avi", "libx264"), ("b.avi", "mpeg4"), ("c.mkv", "ffv1"), ("d.webm", "libvpx-vp9"), ("e.mov", "mjpeg")]
+)
+def test_containers_and_codecs(clips, read, name, codec):
+    seen, media, warnings = read(clips.write(name, codec=codec, frames=30, fps=25))
+    assert seen == [(40 * k, k) for k in range(30)]
+    assert media.duration_ms == pytest.approx(1200, abs=1)
+    assert warnings == ()
+
+
+def test_expected_frames_is_what_comes(clips):
+    path = clips.write(frames=100, fps=25)
+    for sample_fps in (0.1, 1, 8, 25, 60):
+        with open_video(path) as video:
+            expected = video.expected_frames(sample_fps)
+            assert expected == len(list(video.frames(sample_fps)))
+
+
+# --- the way it is held --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotated_clips_come_out_upright(clips, read, coded_picture, degrees):
+    def as_held(k):
+        return np.rot90(coded_picture(k), degrees // 90)  # counterclockwise, so that turning it clockwise sets it right
+
+    seen, media, warnings = read(clips.write(picture=as_held, rotate_clockwise=degrees, frames=5))
+    assert [number for _, number in seen] == [0, 1, 2, 3, 4]
+    assert (media.width, media.height, media.rotation_degrees) == (128, 32, degrees)
+    assert warnings == ("rotated",)
+
+
+# --- several streams -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_of_several_video_streams(clips, read):
+    seen, _, warnings = read(clips.write(tracks=2, frames=5))
+    assert [number for _, number in seen] == [0, 1, 2, 3, 4]
+    assert warnings == ("extra-streams-ignored",)
+
+
+@pytest.mark.parametrize("cover", [False, True])
+def test_sound_is_no_video_not_even_with_a_cover(clips, cover):
+    with pytest.raises(MediaNoVideoStream, match="audio"):
+        open_video(clips.audio(cover=cover))
+
+
+# --- files that are no video ---------------------------------------------------------------------------------------
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
+)
+NOT_VIDEOS = {
+    "text": b"It was a dark and stormy night.\n" * 100,
+    "html": b"<!doctype html><html><body>404</body></html>",
+    "zip": b"PK\x03\x04" + bytes(500),
+    "png": PNG,
+    "one byte": b"\0",
+    "noise": np.random.default_rng(0).bytes(5000),
+    "local list": b"ffconcat version 1.0\nfile /etc/passwd\n",
+}
+
+
+@pytest.mark.parametrize("content", NOT_VIDEOS.values(), ids=NOT_VIDEOS.keys())
+def test_other_files_are_not_recognised(clips, content):
+    with pytest.raises(MediaUnrecognised):
+        open_video(clips.bytes("upload", content))
+
+
+def test_no_bytes(clips):
+    with pytest.raises(MediaEmpty):
+        open_video(clips.bytes("upload", b""))
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(StorageError):
+        open_video(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("kind", ["m3u8", "ffconcat"])
+def test_playlists_reach_no_server(clips, kind):
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        address = f"http://127.0.0.1:{canary.getsockname()[1]}/part.mp4"
+        content = {
+            "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
+            "ffconcat": f"ffconcat version 1.0\nfile {address}\n",
+        }[kind]
+        with pytest.raises(MediaUnrecognised):
+            open_video(clips.bytes(f"upload.{kind}", content.encode()))
+        canary.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            canary.accept()
+
+
+def test_a_session_description_binds_no_socket(clips):
+    """FFmpeg would bind the port and wait for packets: watch this process's sockets for as long as it tries."""
+    sdp = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 45004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+    errors: list[BaseException] = []
+
+    def attempt():
+        try:
+            open_video(clips.bytes("upload.sdp", sdp), io_timeout_s=2)
+        except MediaError as error:
+            errors.append(error)
+
+    attempts = threading.Thread(target=attempt)
+    attempts.start()
+    bound = set()
+    while attempts.is_alive():
+        bound |= {connection.laddr.port for connection in psutil.Process().net_connections("udp")}
+        time.sleep(0.002)
+    assert isinstance(errors[0], MediaUnrecognised)
+    assert 45004 not in bound
+
+
+# --- damage --------------------------------------------------------------------------------------------------------
+
+
+def long_clip(clips, name, **options):
+    return clips.write(name, frames=200, fps=25, g="10", bf="0", **options)
+
+
+@pytest.mark.parametrize(("name", "options"), [("clip.mp4", {"index_first": True}), ("clip.mkv", {}), ("clip.avi", {})])
+def test_a_clip_that_was_cut_off_gives_what_is_there(clips, read, name, options):
+    whole = long_clip(clips, name, **options).read_bytes()
+    seen, media, warnings = read(clips.bytes(f"cut-{name}", whole[: len(whole) * 6 // 10]))
+    assert 10 < len(seen) < 190
+    assert seen == [(40 * k, k) for k in range(len(seen))]
+    assert media.frames_decoded == len(seen)
+    assert warnings == ("partial-decode",)
+
+
+def test_damage_in_the_middle_costs_some_frames_only(clips):
+    path = long_clip(clips, "clip.mkv")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 150] = np.random.default_rng(0).bytes(150)
+    with open_video(clips.bytes("hurt.mkv", bytes(content))) as video:
+        times = [frame.pts_ms for frame in video.frames(60)]
+        assert "partial-decode" in video.warnings
+    assert times[0] == 0
+    assert times[-1] == 199 * 40
+    assert len(times) > 100
+
+
+def test_an_mp4_cut_off_before_its_index(clips):
+    whole = clips.write(frames=100).read_bytes()
+    assert whole.find(b"mdat") < len(whole) * 0.3 < whole.find(b"moov")
+    with pytest.raises(MediaCorrupt):
+        open_video(clips.bytes("cut.mp4", whole[: len(whole) * 3 // 10]))
+
+
+def test_a_header_and_nothing_else(clips):
+    whole = clips.write(index_first=True).read_bytes()
+    with pytest.raises(MediaCorrupt):
+        open_video(clips.bytes("cut.mp4", whole[:40]))
+
+
+def test_nothing_decodable(clips):
+    content = bytearray(clips.write(index_first=True).read_bytes())
+    start = content.find(b"mdat") + 4
+    content[start:] = bytes(len(content) - start)
+    with open_video(clips.bytes("zeros.mp4", bytes(content))) as video, pytest.raises(MediaCorrupt):
+        list(video.frames(8))
+
+
+def test_mutated_files_give_frames_or_a_media_error(clips):
+    """Anything else that leaves the module fails this test, as would a crash or a hang."""
+    random = np.random.default_rng(20)
+    seeds = [clips.write(name, frames=20, codec=codec).read_bytes() for name, codec in [("a.mp4", "libx264"), ("b.mkv", "mpeg4")]]
+    outcomes = set()
+    for _ in range(120):
+        content = bytearray(seeds[random.integers(len(seeds))])
+        for place in random.integers(len(content), size=2 ** random.integers(0, 7)):
+            content[place] = random.integers(256)
+        try:
+            with open_video(clips.bytes("mutant", bytes(content[: random.integers(len(content) // 2, len(content) + 1)]))) as video:
+                outcomes |= {type(frame) for frame in video.frames(60)}
+        except MediaError as error:
+            outcomes.add(type(error))
+    assert {Frame, MediaCorrupt} <= outcomes
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+
+
+def sample_entry(content):
+    """Where the description of the H.264 stream starts in an MP4."""
+    return [match.start() for match in re.finditer(b"avc1", content)][-1]
+
+
+def test_no_decoder(clips):
+    content = bytearray(clips.write().read_bytes())
+    place = sample_entry(content)
+    content[place : place + 4] = b"zzzz"
+    with pytest.raises(MediaCodecUnsupported):
+        open_video(clips.bytes("upload", bytes(content)))
+
+
+def test_a_codec_that_is_not_allowed(clips):
+    with pytest.raises(MediaCodecUnsupported, match="ffvhuff"):
+        open_video(clips.write("clip.avi", codec="ffvhuff"))
+
+
+def test_too_many_pixels(clips):
+    path = clips.write(frames=1)
+    assert len(list(open_video(path, max_pixels=128 * 32).frames(8))) == 1
+    with pytest.raises(MediaDimensionsExceeded, match="128 x 32"):
+        open_video(path, max_pixels=128 * 32 - 1)
+
+
+def test_huge_frames_that_claim_to_be_small_are_never_decoded(clips):
+    black = np.zeros((4096, 4096, 3), np.uint8)
+    content = bytearray(clips.write(picture=lambda _: black, frames=1, preset="ultrafast").read_bytes())
+    place = sample_entry(content)
+    content[place + 28 : place + 32] = struct.pack(">HH", 64, 64)
+    with pytest.raises(MediaDimensionsExceeded, match="4096 x 4096"):
+        open_video(clips.bytes("bomb.mp4", bytes(content)))
+
+
+def test_too_long_by_what_was_decoded_not_by_the_header(clips):
+    path = clips.write(frames=50, fps=25)
+    with open_video(path, max_duration_ms=1999) as video, pytest.raises(MediaDurationExceeded):
+        list(video.frames(8))
+    with open_video(path, max_duration_ms=2000) as video:
+        assert len(list(video.frames(8))) == 16
+
+
+def test_a_clock_that_stands_still(clips):
+    content = bytearray(clips.write().read_bytes())
+    time_scale = content.find(b"mdhd") + 16
+    content[time_scale : time_scale + 4] = bytes(4)
+    with pytest.raises(MediaTimestampsInvalid):
+        open_video(clips.bytes("upload", bytes(content)))
+
+
+def test_reading_that_takes_too_long(clips):
+    with pytest.raises(DecodeTimeout):
+        open_video(clips.write(), io_timeout_s=1e-9)
+
+
+def test_memory_does_not_grow_with_length(clips):
+    path = clips.write(frames=3000, fps=50, preset="ultrafast")
+    resident, alive, most_alive = [], [], 0
+    with open_video(path) as video:
+        for index, frame in enumerate(video.frames(50)):
+            alive.append(weakref.ref(frame.rgb_hwc))
+            most_alive = max(most_alive, sum(reference() is not None for reference in alive[-10:]))
+            if index % 500 == 499:
+                resident.append(psutil.Process().memory_info().rss)
+    gc.collect()
+    assert len(alive) == 3000
+    assert most_alive <= 2
+    assert max(later - earlier for earlier, later in pairwise(resident[1:])) < 4 << 20
+
+
+# --- how it is used ------------------------------------------------------------------------------------------------
+
+
+def test_frames_can_be_read_once(clips):
+    with open_video(clips.write()) as video:
+        list(video.frames(8))
+        with pytest.raises(RuntimeError, match="once"):
+            next(video.frames(8))
+
+
+def test_stopping_early_is_fine(clips):
+    with open_video(clips.write()) as video:
+        assert next(video.frames(8)).pts_ms == 0
+        assert video.media().frames_decoded == 1
+        assert video.warnings == ()
+
+
+def test_a_file_name_is_never_a_protocol(clips, read):
+    path = clips.write("clip.mp4", frames=2)
+    odd = path.rename(Path(path.parent, "concat:a|http:%03d.mp4"))
+    assert [number for _, number in read(odd)[0]] == [0, 1]
