@@ -1,0 +1,47 @@
+"""`python -m services.gateway`: read the environment, listen."""
+
+import logging
+
+import uvicorn
+
+from services.gateway.app import create_app
+from services.gateway.settings import Settings
+from services.gateway.uploads import UploadLimits
+from shared import logs
+from shared.queue import GatewayQueue
+from shared.videos import Videos
+
+
+def main() -> None:
+    settings = Settings()
+    logs.configure("gateway")
+    quieten()
+    app = create_app(
+        queue=GatewayQueue(settings.redis_url),
+        videos=Videos(settings.data),
+        triton_http=settings.triton_http,
+        limits=UploadLimits(max_bytes=settings.max_upload_bytes),
+    )
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",  # bounds a request's headers (16 KiB); httptools takes them without end
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=16 * 1024,
+        timeout_keep_alive=75,  # longer than a proxy's own, so that it is the proxy that hangs up
+        timeout_graceful_shutdown=30,
+    )
+
+
+def quieten() -> None:
+    """What these libraries would say is in our own line about the request already."""
+    for name in ("python_multipart", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    main()

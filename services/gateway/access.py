@@ -1,0 +1,77 @@
+"""Around every request: its id, the headers all responses share, one line in the log, its metrics, and no error that gets away."""
+
+import logging
+import re
+from time import perf_counter
+from typing import Final
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.metrics import Metrics
+from services.gateway.problems import CLIENT_CLOSED_REQUEST, respond
+from shared.errors import InternalError
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+
+
+class Access:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = perf_counter()
+        answered: tuple[int, float] | None = None
+
+        async def send_ours(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = message["status"], perf_counter() - started
+                add_headers(MutableHeaders(scope=message), request_id=request_id, path=scope["path"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_ours)
+        except Exception:
+            log.exception("unhandled error", extra={"request_id": request_id})
+            if answered is None:
+                await respond(Request(scope), InternalError())(scope, receive, send_ours)
+        finally:
+            # Without an answer the request was cut off: the server is stopping.
+            status, seconds = answered or (CLIENT_CLOSED_REQUEST, perf_counter() - started)
+            self._record(scope, request_id=request_id, status=status, seconds=seconds)
+
+    def _record(self, scope: Scope, *, request_id: str, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path_format", "unmatched")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._metrics.answered(route=route, method=method, status=status, seconds=seconds)
+        log.info(
+            "request",
+            extra={"request_id": request_id, "method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)},
+        )
+
+
+def request_id_of(headers: Headers) -> str:
+    """The client's own id when it is one that can stand in a log line, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid4().hex
+
+
+def add_headers(headers: MutableHeaders, *, request_id: str, path: str) -> None:
+    headers["X-Request-Id"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    if path.startswith("/v1/"):
+        headers["Cache-Control"] = "no-store"

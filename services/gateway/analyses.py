@@ -1,0 +1,224 @@
+"""`/v1/analyses`: post a video, follow it, read the result, stop it, remove it."""
+
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from anyio import CancelScope, to_thread
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from services.gateway import examples, pages
+from services.gateway.openapi import RETRY_AFTER_HEADER, UPLOAD_BODY, problems
+from services.gateway.parts import Given
+from services.gateway.problems import (
+    DependencyUnavailable,
+    MalformedRequest,
+    UnsupportedMediaType,
+    UploadTooLarge,
+    UploadTooSlow,
+    ValidationFailed,
+)
+from services.gateway.schemas import EXAMPLE_ID, Analysis, AnalysisPage, ResultPage
+from services.gateway.uploads import Received, open_body, receive
+from shared.errors import InsufficientStorage, JobNotFound, MediaEmpty, ResultGone, ResultNotReady, StateConflict
+from shared.jobs import FINAL_STATES, Job, JobState, Options
+from shared.videos import Videos
+
+router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
+
+POLL_AFTER_S: Final = "1"
+JOB_ID: Final = re.compile(r"an_[0-9a-f]{32}")
+LIST_DEFAULT, LIST_MOST = 50, 500
+WINDOWS_DEFAULT, WINDOWS_MOST = 500, 1000
+
+
+def well_formed(analysis_id: Annotated[str, Path(description="The analysis, as in `id`.", examples=[EXAMPLE_ID])]) -> str:
+    """An id that could be one of ours; any other is as unknown as one that was never given out."""
+    if not JOB_ID.fullmatch(analysis_id):
+        raise JobNotFound
+    return analysis_id
+
+
+AnalysisId = Annotated[str, Depends(well_formed)]
+PageToken = Annotated[str | None, Query(description="`next_page_token` of the page before. Keep the other parameters as they were.")]
+State = Annotated[JobState | None, Query(description="Only analyses in this state.")]
+ListSize = Annotated[int, Query(ge=0, description=f"Analyses at most. 0: {LIST_DEFAULT}; more than {LIST_MOST}: {LIST_MOST}.")]
+Windows = Annotated[
+    int, Query(ge=0, description=f"Windows at most, over all tracks. 0: {WINDOWS_DEFAULT}; more than {WINDOWS_MOST}: {WINDOWS_MOST}.")
+]
+
+
+@router.post(
+    "",
+    summary="Post a video",
+    status_code=HTTPStatus.ACCEPTED,
+    openapi_extra={"requestBody": UPLOAD_BODY},
+    responses={
+        202: {
+            "description": "The video is safely stored and queued.",
+            "headers": {
+                "Location": {
+                    "description": "The analysis.",
+                    "schema": {"type": "string", "examples": [f"/v1/analyses/{EXAMPLE_ID}"]},
+                },
+                "Retry-After": RETRY_AFTER_HEADER,
+            },
+            **examples.shown(Analysis.of(examples.QUEUED)),
+        },
+        **problems(
+            MalformedRequest,
+            UploadTooSlow,
+            UploadTooLarge,
+            UnsupportedMediaType,
+            ValidationFailed,
+            MediaEmpty,
+            DependencyUnavailable,
+            InsufficientStorage,
+        ),
+    },
+)
+async def create(request: Request, response: Response, parts: Given, options: Annotated[Options, Query()]) -> Analysis:
+    """Send the video as the body, or as the part `video` of a form. Options are query parameters, or fields of the form."""
+    body = open_body(request.headers, max_bytes=parts.limits.max_bytes)
+    await parts.queue.ping()  # before the body: nobody should send 2 GiB to learn that there is no queue
+    job_id = f"an_{secrets.token_hex(16)}"
+    async with nothing_left_on_failure(parts.videos, job_id):
+        received = await receive(request, body, parts.videos.incoming(job_id), limits=parts.limits)
+        job = job_of(job_id, received, options)
+        await to_thread.run_sync(parts.videos.accept, job)
+        await parts.queue.submit(job)
+    parts.metrics.uploaded(job.size_bytes)
+    response.headers["Location"] = f"/v1/analyses/{job.id}"
+    return show(job, response)
+
+
+@router.get(
+    "",
+    summary="List analyses",
+    responses={
+        200: examples.shown(AnalysisPage(analyses=(Analysis.of(examples.SUCCEEDED),))),
+        **problems(ValidationFailed, DependencyUnavailable),
+    },
+)
+async def list_all(parts: Given, page_size: ListSize = 0, page_token: PageToken = None, state: State = None) -> AnalysisPage:
+    """Newest first."""
+    size = pages.page_size(page_size, default=LIST_DEFAULT, most=LIST_MOST)
+    try:
+        page = await parts.queue.list(state=state, limit=size, cursor=page_token)
+    except ValueError:
+        raise pages.invalid_token() from None
+    return AnalysisPage(analyses=tuple(map(Analysis.of, page.jobs)), next_page_token=page.next_cursor)
+
+
+@router.get(
+    "/{analysis_id}",
+    summary="How an analysis is doing",
+    responses={
+        200: {"headers": {"Retry-After": RETRY_AFTER_HEADER}, **examples.shown(Analysis.of(examples.SUCCEEDED))},
+        **problems(JobNotFound, DependencyUnavailable),
+    },
+)
+async def read(analysis_id: AnalysisId, response: Response, parts: Given) -> Analysis:
+    """Its state, progress, timings and, if it failed, why. While it is not final, `Retry-After` says when to ask again."""
+    return show(await parts.queue.get(analysis_id), response)
+
+
+@router.get(
+    "/{analysis_id}/results",
+    summary="Read the result",
+    responses={
+        200: examples.shown(examples.RESULT),
+        **problems(JobNotFound, StateConflict, ResultNotReady, ResultGone, ValidationFailed, DependencyUnavailable),
+    },
+)
+async def results(analysis_id: AnalysisId, parts: Given, page_size: Windows = 0, page_token: PageToken = None) -> ResultPage:
+    """The tracks with their timelines, a page of windows at a time and never more than 1 MiB."""
+    start = pages.start_of(page_token)
+    require_result(await parts.queue.get(analysis_id))
+    size = pages.page_size(page_size, default=WINDOWS_DEFAULT, most=WINDOWS_MOST)
+    return await to_thread.run_sync(lambda: pages.cut(parts.videos.read_result(analysis_id), start=start, size=size))
+
+
+@router.post(
+    "/{analysis_id}:cancel",
+    summary="Stop an analysis",
+    responses={
+        200: examples.shown(
+            Analysis.of(examples.QUEUED.model_copy(update={"state": JobState.CANCELED, "ended_ms": examples.CREATED_MS + 400}))
+        ),
+        **problems(JobNotFound, StateConflict, DependencyUnavailable),
+    },
+)
+async def cancel(analysis_id: AnalysisId, response: Response, parts: Given) -> Analysis:
+    """A queued one is canceled at once; a running one stops at its next frame, and says `cancel_requested` until then."""
+    return show(await parts.queue.cancel(analysis_id), response)
+
+
+@router.delete(
+    "/{analysis_id}",
+    summary="Remove an analysis",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses={204: {"description": "The video, the result and the record are gone."}, **problems(JobNotFound, DependencyUnavailable)},
+)
+async def delete(analysis_id: AnalysisId, parts: Given) -> None:
+    """The video and the result are deleted from the disk before the answer; a running analysis stops. Afterwards its id is unknown."""
+    job = await parts.queue.get(analysis_id)
+    # The files first: if the record cannot be removed then, the same request can be sent again.
+    await to_thread.run_sync(parts.videos.delete, job.id)
+    await parts.queue.delete(job.id)
+
+
+def show(job: Job, response: Response) -> Analysis:
+    if job.state not in FINAL_STATES:
+        response.headers["Retry-After"] = POLL_AFTER_S
+    return Analysis.of(job)
+
+
+def require_result(job: Job) -> None:
+    """Raises ResultNotReady while there may still be one, StateConflict when there never will be."""
+    if job.state not in FINAL_STATES:
+        raise ResultNotReady(f"the analysis is {job.state}", state=job.state)
+    if job.state is not JobState.SUCCEEDED:
+        raise StateConflict(
+            f"the analysis {'has failed' if job.failure else 'was canceled'}, so it has no result", state=job.state, failure=job.failure
+        )
+
+
+def job_of(job_id: str, received: Received, options: Options) -> Job:
+    return Job(
+        id=job_id,
+        size_bytes=received.size_bytes,
+        sha256=received.sha256,
+        options=with_fields(options, received.fields),
+        created_ms=time.time_ns() // 1_000_000,
+    )
+
+
+def with_fields(options: Options, fields: dict[str, str]) -> Options:
+    """The query's options and the form's together. Raises RequestValidationError, also for one that was given in both."""
+    twice = options.model_fields_set & fields.keys()
+    if twice:
+        raise RequestValidationError(
+            [{"loc": ("body", name), "type": "given_twice", "msg": "Also given in the query"} for name in sorted(twice)]
+        )
+    try:
+        return Options.model_validate({**options.model_dump(exclude_unset=True), **fields})
+    except ValidationError as error:
+        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]) from None
+
+
+@asynccontextmanager
+async def nothing_left_on_failure(videos: Videos, job_id: str) -> AsyncIterator[None]:
+    """Whatever goes wrong inside, the client going away and the server stopping included, no byte of the upload stays."""
+    try:
+        yield
+    except BaseException:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(videos.delete, job_id)
+        raise

@@ -1,0 +1,32 @@
+"""What the routes work with, handed to the app when it is made."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import httpx
+from fastapi import Depends, Request
+
+from services.gateway.metrics import Metrics
+from services.gateway.uploads import UploadLimits
+from shared.queue import GatewayQueue
+from shared.videos import Videos
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The gateway's connections to everything else."""
+
+    queue: GatewayQueue
+    videos: Videos
+    triton: httpx.AsyncClient
+    """Its base URL is Triton's HTTP address."""
+    limits: UploadLimits
+    metrics: Metrics
+
+
+def of_request(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Given = Annotated[Parts, Depends(of_request)]

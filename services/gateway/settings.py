@@ -1,0 +1,27 @@
+"""What the environment may say to the gateway. Read once, in `__main__`."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """Environment variables, each with the prefix `MIEN_`."""
+
+    model_config = SettingsConfigDict(env_prefix="MIEN_", frozen=True, use_attribute_docstrings=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Where the job queue lives."""
+    data: Path = Path("data")
+    """The data folder, shared with the workers."""
+    triton_http: str = "http://127.0.0.1:8000"
+    """Triton's HTTP address, asked only whether the model is ready."""
+    max_upload_bytes: int = Field(default=2 * GIB, gt=0)
+    """Size of the largest video that is taken."""
