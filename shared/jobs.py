@@ -109,6 +109,7 @@ class Job(Contract):
     options: Options = Options()
     """As asked for on submission."""
     state: JobState = JobState.QUEUED
+    """Where the job is."""
     created_ms: Milliseconds
     """When the job was accepted."""
     started_ms: Milliseconds | None = None
@@ -120,6 +121,7 @@ class Job(Contract):
     release: Annotated[int, Field(ge=1)] | None = None
     """The release the running attempt is pinned to."""
     progress: Progress = Progress()
+    """How far the job has come."""
     timings: Timings | None = None
     """Only of a succeeded job."""
     warnings: tuple[str, ...] = ()

@@ -44,6 +44,7 @@ class Window(Verdict):
     """The verdict over one short stretch of a track."""
 
     start_ms: Annotated[Milliseconds, Field(examples=[2000])]
+    """Inclusive."""
     end_ms: Annotated[Milliseconds, Field(examples=[2500])]
     """Exclusive."""
     frames: Annotated[int, Field(ge=1, examples=[4])]
@@ -54,6 +55,7 @@ class DecidingFrame(Contract):
     """One of the frames that weighed most in a track's verdict."""
 
     pts_ms: Annotated[Milliseconds, Field(examples=[2125])]
+    """When the frame is shown."""
     weight: Annotated[Fraction, Field(examples=[0.19])]
     """The frame's share in frame attention; the weights of all frames of a track sum to 1."""
     box: Annotated[tuple[float, float, float, float], Field(examples=[(0.39, 0.15, 0.61, 0.72)])]
@@ -85,6 +87,7 @@ class Track(Contract):
     verdict: Verdict
     """Over the whole track."""
     explanation: Explanation
+    """Which regions and which frames the verdict rests on."""
     timeline: tuple[Window, ...]
     """In order of time, without gaps in numbering but with gaps in time where the face was not seen."""
 
@@ -114,9 +117,13 @@ class Media(Contract):
     width: Annotated[int, Field(gt=0, examples=[640])]
     """Pixels of the upright frame."""
     height: Annotated[int, Field(gt=0, examples=[360])]
+    """Pixels of the upright frame."""
     frames_decoded: Annotated[int, Field(ge=1, examples=[72])]
+    """All of them, sampled or not."""
     codec: Annotated[str, Field(examples=["h264"])]
+    """Of the video stream, in FFmpeg's words."""
     container: Annotated[str, Field(examples=["mov,mp4,m4a,3gp,3g2,mj2"])]
+    """In FFmpeg's words, which name a family of formats."""
     rotation_degrees: Annotated[int, Field(examples=[0])]
     """Clockwise rotation that the container asked for and that was applied."""
 
@@ -134,9 +141,13 @@ class Result(Contract):
     """The whole answer to one analysis."""
 
     id: Annotated[str, Field(pattern=r"^an_[0-9a-f]{32}$")]
+    """The analysis that this answers."""
     model: ModelInfo
+    """The release that judged the video."""
     media: Media
+    """The video as it was decoded."""
     coverage: Coverage
+    """How much of the video the verdicts rest on."""
     tracks: tuple[Track, ...]
     """By first appearance. Empty when no face was found."""
     warnings: tuple[str, ...] = ()
