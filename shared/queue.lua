@@ -266,14 +266,12 @@ function commands.report(id, token, progress)
 end
 
 -- An attempt that lost its lease may still deliver, as long as nobody else has: the first to finish wins.
-function commands.succeed(id, token, release, timings, warnings)
+function commands.succeed(id, token, ...)
   local state = get(id, 'state')
-  local progress = state and cjson.decode(get(id, 'progress'))
-  if progress then
-    progress.stage, progress.percent = 'done', 100
-  end
-  return conclude(id, token, state and not is_final(state), 'succeeded',
-    'release', release, 'timings', timings, 'warnings', warnings, 'progress', progress and cjson.encode(progress))
+  if not state then return 0 end
+  local progress = cjson.decode(get(id, 'progress'))
+  progress.stage, progress.percent = 'done', 100
+  return conclude(id, token, not is_final(state), 'succeeded', 'progress', cjson.encode(progress), ...)
 end
 
 function commands.fail(id, token, failure) return conclude(id, token, holds(id, token), 'failed', 'failure', failure) end

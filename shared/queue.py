@@ -10,8 +10,8 @@ lease changes a running job, but for a finished result, which is taken from the 
 
 import asyncio
 import base64
-import binascii
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +35,7 @@ Alias = Literal["champion", "canary", "shadow"]
 
 _SCRIPT: Final = Path(__file__).with_name("queue.lua").read_text()
 _TEXT_FIELDS: Final = frozenset({"id", "sha256", "state"})
+_PLACE: Final = re.compile(r"\d{13} an_[0-9a-f]{32}")
 _LOST_CONNECTION: Final = (ConnectionError, TimeoutError, BusyLoadingError)
 _GATEWAY_ANSWERS_WITHIN_S: Final = 2.0
 
@@ -118,7 +119,7 @@ class GatewayQueue:
         state, fields = await self._call("cancel", job_id)
         job = _found(fields)
         if state in FINAL_STATES:
-            raise StateConflict(f"the analysis has {job.state}" if job.state != JobState.CANCELED else "the analysis is canceled", state=job.state)
+            raise StateConflict(f"state: {job.state}", state=job.state)
         return job
 
     async def delete(self, job_id: str) -> None:
@@ -137,12 +138,12 @@ class GatewayQueue:
     async def ping(self) -> None:
         with _redis_errors():
             async with asyncio.timeout(_GATEWAY_ANSWERS_WITHIN_S):
-                await self._redis.execute_command("PING")
+                await self._redis.ping()
 
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def _call(self, command: str, *args: str | int) -> Any:  # noqa: ANN401
+    async def _call(self, command: str, *args: str | int) -> Any:
         with _redis_errors():
             async with asyncio.timeout(_GATEWAY_ANSWERS_WITHIN_S):
                 return await self._script(args=[command, *args])
@@ -208,9 +209,8 @@ class WorkerQueue:
 
     def succeed(self, lease: Lease, timings: Timings, warnings: Sequence[str] = ()) -> bool:
         """The result is written. False when the job ended otherwise meanwhile, or was deleted: then this result does not count."""
-        if lease.job.release is None:
-            raise ValueError("a job succeeds with the release it is pinned to")
-        details = (lease.job.release, timings.model_dump_json(), json.dumps(tuple(warnings)))
+        pinned = ("release", lease.job.release) if lease.job.release else ()
+        details = ("timings", timings.model_dump_json(), "warnings", json.dumps(tuple(warnings)), *pinned)
         return bool(self._call("succeed", lease.job.id, lease.token, *details))
 
     def fail(self, lease: Lease, failure: Failure) -> bool:
@@ -226,7 +226,10 @@ class WorkerQueue:
         return bool(self._call("release", lease.job.id, lease.token))
 
     def postpone(self, lease: Lease, failure: Failure, *, deadline_s: float) -> JobState | None:
-        """Hand the job back because no model answers, or fail it if that began `deadline_s` ago. Its new state; None when the lease was lost."""
+        """Hand the job back because no model answers, or fail it if that first happened `deadline_s` ago.
+
+        The attempt does not count. The job's new state, or None when the lease was lost.
+        """
         return _state(self._call("postpone", lease.job.id, lease.token, _milliseconds(deadline_s), failure.model_dump_json()))
 
     def retry(self, lease: Lease, failure: Failure) -> JobState | None:
@@ -263,7 +266,7 @@ class WorkerQueue:
             self._steal_from = time.monotonic() + (self.lease_s if self._outage_seen else max(0.0, self.lease_s - uptime_s))
         return time.monotonic() >= self._steal_from
 
-    def _call(self, command: str, *args: str | int) -> Any:  # noqa: ANN401
+    def _call(self, command: str, *args: str | int) -> Any:
         with self._errors():
             return self._script(args=[command, *args])
 
@@ -312,9 +315,12 @@ def _cursor_after(job: Job) -> str:
 
 def _place_from(cursor: str) -> str:
     try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise ValueError("not a cursor") from None
+        place = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        place = ""
+    if not _PLACE.fullmatch(place):
+        raise ValueError("not a cursor of this list")
+    return place
 
 
 def _milliseconds(seconds: float) -> int:
