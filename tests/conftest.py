@@ -14,6 +14,8 @@ from typing import NoReturn
 import pytest
 import redis
 
+pytest_plugins = ["tests.random_release", "tests.triton_server"]
+
 HOST = "127.0.0.1"
 STARTS_WITHIN_S = 20.0
 
