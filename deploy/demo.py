@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from deploy.report import report
 from deploy.stack import HOME, Stack, running_at
 from deploy.supervisor import StackError
 from shared.jobs import FINAL_STATES, Job, JobState
-from shared.results import Result
+from shared.results import Result, Track
 
 POLL_S: Final = 0.25
 STALLED_S: Final = 300.0
@@ -128,7 +128,23 @@ def follow(client: httpx.Client, job: Job, console: Console) -> Job:
 
 
 def read_result(client: httpx.Client, job: Job) -> Result:
-    return Result.model_validate(_body(client.get(f"/v1/analyses/{job.id}/results")))
+    """The whole result: a long one comes in pages, each with some windows of some tracks."""
+    pages: list[Result] = []
+    token: object = None
+    while token is not None or not pages:
+        body = _body(client.get(f"/v1/analyses/{job.id}/results", params={"page_token": str(token)} if token else {}))
+        token = body.pop("next_page_token")
+        pages.append(Result.model_validate(body))
+    return pages[0].model_copy(update={"tracks": joined(track for page in pages for track in page.tracks)})
+
+
+def joined(parts: Iterable[Track]) -> tuple[Track, ...]:
+    """Whole tracks from their parts: those with one id are one track, whose timeline was cut."""
+    tracks: dict[str, Track] = {}
+    for part in parts:
+        before = tracks[part.track_id].timeline if part.track_id in tracks else ()
+        tracks[part.track_id] = part.model_copy(update={"timeline": before + part.timeline})
+    return tuple(tracks.values())
 
 
 def read_job(answer: httpx.Response) -> Job:

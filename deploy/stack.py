@@ -32,11 +32,14 @@ import redis
 
 from deploy.supervisor import Program, StackError, Supervisor
 from shared import releases
+from shared.errors import ReleaseError
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 HOME: Final = REPOSITORY / ".mien"
 HOST: Final = "127.0.0.1"
 REDIS_TIMEOUT_S: Final = 20.0
+WORKER_GRACE_S: Final = 5
+"""A worker that is stopped finishes its job within so long or hands it back: shorter than the launcher's own patience."""
 READY_TIMEOUT_S: Final = 240.0
 """On a slow disk the first import of torch alone takes a minute."""
 
@@ -117,6 +120,7 @@ class Stack:
             "MIEN_HOST": HOST,
             "MIEN_PORT": str(gateway_port),
             "MIEN_METRICS_PORT": str(worker_port),
+            "MIEN_GRACE_S": str(WORKER_GRACE_S),
             "PYTHONUNBUFFERED": "1",
             # Triton and the worker take turns more than they overlap, so each may use every core; but a pool that spins
             # while it waits would take the core that the other one needs.
@@ -162,7 +166,10 @@ def newest_release() -> Path:
 
 def export(weights: Path, *, models: Path, log: Path, announce: Callable[[str], None]) -> None:
     """Build the weights' release in the model repository, unless it is there."""
-    version = releases.read(weights / "release.json").version
+    try:
+        version = releases.read(weights / "release.json").version
+    except ReleaseError as error:
+        raise StackError(f"{weights}: {error.title()} {error.detail}") from error
     if version in releases.published(models):
         return
     announce(f"building release {version} from its weights")
