@@ -1,0 +1,1 @@
+"""Job in, result out: takes jobs from the queue, looks at their videos, asks Triton, and writes down what it says."""

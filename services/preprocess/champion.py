@@ -1,0 +1,59 @@
+"""Which release judges new jobs, and whether it can right now."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from shared import releases
+from shared.errors import ModelVersionUnavailable, ReleaseError
+from shared.queue import WorkerQueue
+from shared.releases import Release
+
+log = logging.getLogger(__name__)
+
+
+class Champion:
+    """The release with the alias `champion`; where nobody has given the alias, the newest one takes it."""
+
+    def __init__(self, *, queue: WorkerQueue, models: Path, ready: Callable[[Release], bool]) -> None:
+        """models: the model repository. ready: whether the model server answers for a release."""
+        self._queue = queue
+        self._models = models
+        self._ready = ready
+        self._release: Release | None = None
+        self._trouble = ""
+
+    def serving(self) -> Release | None:
+        """The champion, or None while it is not published whole or the model server does not answer for it. Raises QueueUnavailable."""
+        try:
+            release = self._checked(self._version())
+        except (ReleaseError, OSError) as error:
+            self._note(f"{type(error).__name__}: {error}")
+            return None
+        if not self._ready(release):
+            self._note(f"{release.name} is not ready")
+            return None
+        self._note("")
+        return release
+
+    def _version(self) -> int:
+        version = self._queue.alias("champion")
+        if version is not None:
+            return version
+        published = releases.published(self._models)
+        if not published:
+            raise ModelVersionUnavailable("nothing is published")
+        return self._queue.default_alias("champion", published[-1])
+
+    def _checked(self, version: int) -> Release:
+        """A release is immutable, so its digests are checked once."""
+        if self._release is None or self._release.version != version:
+            self._release = releases.load(self._models, version)
+            log.info("champion", extra={"release": version})
+        return self._release
+
+    def _note(self, trouble: str) -> None:
+        """Log what keeps the champion from serving, once each time it changes."""
+        if trouble != self._trouble:
+            log.warning("no model: %s", trouble) if trouble else log.info("the model is ready")
+            self._trouble = trouble

@@ -1,0 +1,164 @@
+"""Keeps the lease of the job that a worker is busy with, from a process of its own.
+
+A thread would fall silent whenever a decoder or a tensor operation holds the interpreter's lock, and the job would be
+given to somebody else. The process is started afresh, never forked, so it shares no CUDA context and no locks; it hears
+the worker through a socket pair, and so ends with it however the worker dies. It also ends a worker whose job never ends.
+
+What the worker says, one line each: a lease, as JSON, when a job begins, and nothing when it has ended. The process
+answers once, with a byte, as soon as it is able to beat.
+"""
+
+import argparse
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Self
+
+from shared import logs
+from shared.errors import InternalError, QueueUnavailable
+from shared.jobs import Failure
+from shared.queue import Beat, Lease, WorkerQueue
+
+ROOT: Final = Path(__file__).parents[2]
+URL_VARIABLE: Final = "MIEN_REDIS_URL"
+READY: Final = b"r"
+RESTARTS_AFTER_S: Final = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """The worker's end: starts the process, starts it again should it die, and tells it what to keep."""
+
+    def __init__(self, *, redis_url: str, lease_s: float, max_runtime_s: float = 7200.0) -> None:
+        """max_runtime_s: a worker that is busy with one job for longer is killed."""
+        self._environment = {**os.environ, URL_VARIABLE: redis_url}  # not an argument: a URL may hold a password
+        self._command = [sys.executable, "-m", __name__, "--lease-s", str(lease_s), "--max-runtime-s", str(max_runtime_s)]
+        self._lock = threading.Lock()
+        self._kept = b"\n"
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        self._start()
+        threading.Thread(target=self._watch, name="keeper", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed = True
+            self._process.kill()
+        self._process.wait()
+        self._line.close()
+
+    def hold(self, lease: Lease) -> None:
+        self._tell(lease.model_dump_json().encode() + b"\n")
+
+    def drop(self) -> None:
+        self._tell(b"\n")
+
+    def _tell(self, line: bytes) -> None:
+        with self._lock:
+            self._kept = line
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            self._line.sendall(self._kept)
+        except OSError:
+            log.warning("the keeper is gone")  # `_watch` starts the next one, and tells it
+
+    def _start(self) -> None:
+        """Returns once the process is able to beat."""
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdin=theirs)
+        self._line.recv(len(READY))
+        self._write()
+
+    def _watch(self) -> None:
+        while True:
+            self._process.wait()
+            with self._lock:
+                if self._closed:
+                    return
+                log.warning("the keeper has died", extra={"exit_status": self._process.returncode})
+                time.sleep(RESTARTS_AFTER_S)
+                self._line.close()
+                self._start()
+
+
+def keep(queue: WorkerQueue, ear: int, *, worker: int, max_runtime_s: float) -> None:
+    """The process's end: beat for what the worker holds, until the worker is gone."""
+    lease, began = None, 0.0
+    for line in lines(ear, every_s=queue.lease_s / 4):
+        if line is not None:
+            lease, began = Lease.model_validate_json(line) if line else None, time.monotonic()
+        if os.getppid() != worker:
+            return
+        if lease is None:
+            continue
+        if time.monotonic() - began > max_runtime_s:
+            end_overrun(queue, lease, worker=worker)
+            return
+        if not beat(queue, lease):
+            lease = None
+
+
+def lines(ear: int, *, every_s: float) -> Iterator[bytes | None]:
+    """The newest whole line each time there is one, None after every silence of `every_s`; ends with the worker."""
+    rest = b""
+    while True:
+        if not select.select([ear], [], [], every_s)[0]:
+            yield None
+            continue
+        heard = os.read(ear, 65536)
+        if not heard:
+            return
+        *whole, rest = (rest + heard).split(b"\n")
+        if whole:
+            yield whole[-1]
+
+
+def beat(queue: WorkerQueue, lease: Lease) -> bool:
+    """False when there is nothing left to keep. Redis being away is no reason to give up."""
+    try:
+        return queue.beat(lease) != Beat.LOST
+    except QueueUnavailable as error:
+        log.warning("no beat", extra={"job_id": lease.job.id, "reason": error.detail})
+        return True
+
+
+def end_overrun(queue: WorkerQueue, lease: Lease, *, worker: int) -> None:
+    """Put the job back for a later try, if it has any left, and kill the worker, which may not be able to hear a kinder signal."""
+    log.error("the job runs too long: killing the worker", extra={"job_id": lease.job.id})
+    try:
+        queue.retry(lease, Failure.of(InternalError("the analysis did not end")))
+    except QueueUnavailable:
+        log.warning("the job waits for its lease to run out", extra={"job_id": lease.job.id})
+    os.kill(worker, signal.SIGKILL)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description="Started by the worker, for itself.")
+    arguments.add_argument("--lease-s", type=float, required=True)
+    arguments.add_argument("--max-runtime-s", type=float, required=True)
+    asked = arguments.parse_args()
+    worker = os.getppid()
+    logs.configure("keeper")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # they mean the worker, whose last job is still to be kept
+    queue = WorkerQueue(os.environ[URL_VARIABLE], lease_s=asked.lease_s)
+    os.write(sys.stdin.fileno(), READY)
+    keep(queue, sys.stdin.fileno(), worker=worker, max_runtime_s=asked.max_runtime_s)
+
+
+if __name__ == "__main__":
+    main()
