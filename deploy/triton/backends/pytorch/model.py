@@ -8,6 +8,8 @@ from __future__ import annotations  # Triton adds its types to triton_python_bac
 
 import json
 import os
+import select
+import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the graph of this model's version; an error here makes the model, and only it, unavailable."""
+        end_with_parent()
         torch.set_num_threads(int(os.environ["MIEN_TRITON_THREADS"]))
         config = json.loads(args["model_config"])
         self.inputs = positional(tensor["name"] for tensor in config["input"])
@@ -69,6 +72,20 @@ class TritonPythonModel:
 def positional(names: Iterable[str]) -> list[str]:
     """Tensor names in the order of the graph's arguments: `mask__1` after `features__0`."""
     return sorted(names, key=lambda name: int(name.rpartition("__")[2]))
+
+
+def end_with_parent() -> None:
+    """Leave with Triton even when it was killed, which it cannot tell its stubs: each would hold on to half a gigabyte.
+
+    The kernel's own parent-death signal is no use: it is sent when the thread that started the stub ends, which is at once.
+    """
+    parent = os.pidfd_open(os.getppid())
+
+    def watch() -> None:
+        select.select([parent], [], [])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def load(path: Path) -> torch.jit.ScriptModule:

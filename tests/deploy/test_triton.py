@@ -1,0 +1,154 @@
+"""The wheel's tritonserver with the backend in Python: what it serves, what it survives, and how it ends."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from deploy.triton import server
+from services.preprocess.classifier import Classifier
+from shared.errors import InferenceUnavailable
+from shared.releases import Release, model_name
+from tests.triton_server import StartTriton, Triton
+from training.export import export
+
+CLIENTS = 6
+ENDS_WITHIN_S = 8.0
+
+
+def faces(release: Release, count: int, *, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 9, release.size, release.size), dtype=np.uint8)
+
+
+def executions(triton: Triton, model: str) -> tuple[int, int]:
+    """Requests answered and batches run since the model was loaded."""
+    stats = httpx.get(f"{triton.http}/v2/models/{model}/stats").json()["model_stats"][0]
+    return int(stats["inference_stats"]["success"]["count"]), int(stats["execution_count"])
+
+
+def gone(processes: list[psutil.Process], within_s: float) -> bool:
+    _, left = psutil.wait_procs(processes, within_s)
+    return not left
+
+
+def test_requests_of_many_clients_share_a_batch_and_each_gets_its_own_answer(triton: Triton) -> None:
+    release = triton.release()
+    inputs = [faces(release, 1 + client % 3, seed=client) for client in range(CLIENTS)]
+    with Classifier(url=triton.grpc) as classifier:
+        alone = [classifier.encode(release, each).features for each in inputs]
+    start = threading.Barrier(CLIENTS)
+
+    def ask(client: int) -> list[np.ndarray]:
+        with Classifier(url=triton.grpc) as classifier:
+            start.wait()
+            return [classifier.encode(release, inputs[client]).features for _ in range(10)]
+
+    before = executions(triton, release.model("frames"))
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(pool.map(ask, range(CLIENTS)))
+    after = executions(triton, release.model("frames"))
+    for client in range(CLIENTS):
+        for features in answers[client]:
+            np.testing.assert_allclose(features, alone[client], atol=1e-4)
+    requests, batches = (now - then for now, then in zip(after, before, strict=True))
+    assert requests == CLIENTS * 10
+    assert batches < requests / 1.5
+
+
+def test_loopback_only_unless_told_otherwise(triton: Triton) -> None:
+    listening = [each for each in psutil.Process(triton.process.pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    assert len(listening) == 3
+    assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
+
+
+def test_one_broken_release_does_not_keep_the_others_from_loading(random_release: Path, tmp_path: Path, start_triton: StartTriton) -> None:
+    models = tmp_path / "models"
+    export(random_release, models)
+    broken = models / "mien_000002"
+    for graph in ("frames", "clip"):
+        (broken / graph / "1").mkdir(parents=True)
+        (broken / graph / "config.pbtxt").write_bytes((models / "mien_000001" / graph / "config.pbtxt").read_bytes())
+        (broken / graph / "1" / "model.pt").write_bytes(b"not a graph")
+        (models / model_name(2, graph)).symlink_to(Path(broken.name) / graph)
+    (broken / "release.json").write_bytes((models / "mien_000001" / "release.json").read_bytes())
+
+    with start_triton(models) as triton, Classifier(url=triton.grpc) as classifier:
+        release = triton.release()
+        assert classifier.ready(release)
+        assert not triton.is_ready(model_name(2, "frames"))
+        assert "mien_000001'" not in triton.log.read_text(), "a release's own folder is not a model"
+        assert classifier.encode(release, faces(release, 3)).features.shape == (3, release.feature_size)
+
+        stubs = triton.stubs()
+        assert stubs
+        triton.process.send_signal(signal.SIGTERM)
+        assert triton.process.wait(ENDS_WITHIN_S) == 0
+        assert gone(stubs, within_s=1), "a stub outlived its server"
+
+
+def test_a_server_killed_in_the_middle_of_a_call_is_noticed_at_once(
+    random_release: Path, tmp_path: Path, start_triton: StartTriton
+) -> None:
+    export(random_release, tmp_path / "models")
+    with start_triton(tmp_path / "models") as triton, Classifier(url=triton.grpc) as classifier:
+        release = triton.release()
+        many = faces(release, 2000)
+        stubs = triton.stubs()
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(classifier.encode, release, many)
+            time.sleep(0.5)
+            assert not call.done(), "the call must still be running"
+            triton.process.kill()
+            killed = time.monotonic()
+            with pytest.raises(InferenceUnavailable):
+                call.result(timeout=10)
+            assert time.monotonic() - killed < 3
+        assert not classifier.ready(release)
+        assert gone(stubs, within_s=ENDS_WITHIN_S), "a stub outlived its server"
+
+
+def test_nothing_is_written_into_the_wheel_and_assembling_twice_gives_the_same(tmp_path: Path) -> None:
+    try:
+        wheel = server.find_wheel()
+    except server.TritonMissing as error:
+        pytest.skip(str(error))
+    before = sorted(wheel.root.rglob("*"))
+    first = server.assemble_backends(wheel, tmp_path)
+    assert server.assemble_backends(wheel, tmp_path) == first
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+    assert sorted(wheel.root.rglob("*")) == before
+    assert (first / "python" / "triton_python_backend_stub").stat().st_mode & 0o111
+    assert (first / "pytorch" / "model.py").read_bytes() == server.PYTORCH_BACKEND.read_bytes()
+
+
+def test_without_the_wheel_the_command_says_what_to_install(tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-m", "deploy.triton", "--models", str(tmp_path)]
+    outcome = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={"PYTHONPATH": pydantic_alone(tmp_path), "HOME": str(tmp_path)}
+    )
+    assert outcome.returncode == 1
+    assert "nvidia-pytriton" in outcome.stderr
+
+
+def pydantic_alone(folder: Path) -> str:
+    """A PYTHONPATH with this project and pydantic, but without Triton's wheel."""
+    import annotated_types
+    import pydantic
+    import pydantic_core
+    import typing_extensions
+    import typing_inspection
+
+    site = folder / "site"
+    site.mkdir()
+    for module in (annotated_types, pydantic, pydantic_core, typing_inspection):
+        (site / module.__name__).symlink_to(Path(module.__file__).parent)
+    (site / "typing_extensions.py").symlink_to(typing_extensions.__file__)
+    return f"{Path.cwd()}:{site}"
