@@ -1,0 +1,140 @@
+"""Tracks over made-up boxes whose owners are known, and over the real detector's boxes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.data import astronaut
+
+from services.preprocess.faces import FaceDetector
+from services.preprocess.tracks import Tracker, affinity
+from services.preprocess.video import open_video
+
+STEP_MS = 125
+"""Eight samples a second."""
+
+
+def box(x, y=100, side=60):
+    return [x - side / 2, y - side / 2, x + side / 2, y + side / 2]
+
+
+def follow(frames, tracker=None, step_ms=STEP_MS):
+    tracker = tracker or Tracker()
+    return [tracker.update(k * step_ms, np.array(boxes, np.float32).reshape(-1, 4)) for k, boxes in enumerate(frames)]
+
+
+def test_numbers_follow_the_first_appearance():
+    assert follow([[], [box(500), box(100)], [box(300), box(100), box(500)]]) == [[], [1, 2], [3, 2, 1]]
+
+
+def test_a_face_that_moves_keeps_its_number():
+    """Half its width from sample to sample, then faster and faster, to four fifths."""
+    steps = np.cumsum([30, 33, 36, 39, 42, 45, 48, 48, 48])
+    assert follow([[box(x)] for x in steps]) == [[1]] * 9
+
+
+def test_a_steady_face_may_be_faster_than_its_width_is_long():
+    """By then the velocity is known."""
+    steps = np.cumsum([30, 40, 50, 60, 70, 80])
+    assert follow([[box(x)] for x in steps]) == [[1]] * 6
+
+
+def test_a_face_that_comes_nearer_keeps_its_number():
+    assert follow([[box(200, side=side)] for side in (40, 50, 65, 85, 110)]) == [[1]] * 5
+
+
+def test_a_short_gap_is_bridged_along_the_way():
+    moving = [[box(40 * k)] for k in range(12)]
+    moving[5] = moving[6] = []
+    assert follow(moving) == [[1]] * 5 + [[], []] + [[1]] * 5
+
+
+def test_a_face_that_stops_while_out_of_sight_is_found_again():
+    assert follow([[box(0)], [box(20)], [box(40)], [], [], [], [], [box(50)]])[-1] == [1]
+
+
+@pytest.mark.parametrize(("gap_ms", "number"), [(1000, 1), (1001, 2)])
+def test_nobody_is_waited_for_longer_than_the_gap(gap_ms, number):
+    tracker = Tracker(max_gap_ms=1000)
+    tracker.update(0, np.array([box(100)]))
+    assert tracker.update(gap_ms, np.array([box(100)])) == [number]
+
+
+def test_a_cut_to_somebody_elsewhere_begins_a_track():
+    assert follow([[box(100)], [box(100)], [box(500)], [box(500)], [box(100)]]) == [[1], [1], [2], [2], [1]]
+
+
+def test_two_faces_that_pass_each_other_keep_their_numbers():
+    """They hide each other for two samples, where only the one in front is seen."""
+    frames = [[box(100 + 40 * k), box(500 - 40 * k, y=105)] for k in range(11)]
+    frames[5], frames[6] = frames[5][:1], frames[6][:1]
+    numbers = follow(frames)
+    assert numbers[:5] == [[1, 2]] * 5
+    assert numbers[5:7] == [[1], [1]]
+    assert numbers[7:] == [[1, 2]] * 4
+
+
+def test_the_order_of_boxes_within_a_frame_does_not_matter():
+    frames = [[box(100 + 10 * k), box(300 - 10 * k), box(500)] for k in range(8)]
+    shuffled = [boxes if k % 2 == 0 else boxes[::-1] for k, boxes in enumerate(frames)]
+    assert follow(shuffled) == [[1, 2, 3] if k % 2 == 0 else [3, 2, 1] for k in range(8)]
+
+
+def test_neighbours_are_not_confused_by_one_who_disappears():
+    frames = [[box(100), box(170), box(240)], [box(100), box(240)], [box(100), box(170), box(240)]]
+    assert follow(frames) == [[1, 2, 3], [1, 3], [1, 2, 3]]
+
+
+def test_boxes_without_area_do_no_harm():
+    assert follow([[[5, 5, 5, 5], box(100)], [[5, 5, 5, 5], box(100)]])[1][1] == 2
+
+
+coordinates = st.floats(-1000, 3000, width=32)
+boxes = st.tuples(coordinates, coordinates, st.floats(1, 900, width=32), st.floats(1, 900, width=32)).map(
+    lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]]
+)
+
+
+@given(st.lists(st.lists(boxes, max_size=6), max_size=8))
+def test_no_number_twice_in_a_frame_and_none_is_left_out(frames):
+    numbers = follow(frames)
+    assert [len(each) for each in numbers] == [len(each) for each in frames]
+    assert all(len(set(each)) == len(each) for each in numbers)
+    firsts = list(dict.fromkeys(number for each in numbers for number in each))
+    assert firsts == list(range(1, len(firsts) + 1))
+    assert follow(frames) == numbers
+
+
+@given(boxes, boxes)
+def test_affinity_is_symmetric_and_bounded(one, other):
+    forth, back = (affinity(np.array([a], float), np.array([b], float))[0, 0] for a, b in ((one, other), (other, one)))
+    assert forth == pytest.approx(back)
+    assert -1 <= forth <= 1 + 1e-9
+    assert affinity(np.array([one], float), np.array([one], float))[0, 0] == pytest.approx(1)
+
+
+def test_affinity_of_boxes_side_by_side_and_far_apart():
+    ours = np.array([box(0)], float)
+    theirs = np.array([box(0), box(30), box(60), box(6000)], float)
+    assert affinity(ours, theirs)[0] == pytest.approx([1, 1 / 3 - 1 / 13, -1 / 5, -1], abs=0.03)
+
+
+def test_two_real_faces_keep_their_tracks_from_file_to_number(clips):
+    """The portrait twice, side by side, each moving its own way; the one on the right is covered for half a second."""
+    face = astronaut()[20:220, 140:310]
+
+    def picture(k):
+        frame = np.full((240, 640, 3), 90, np.uint8)
+        frame[20 + k // 4 : 220 + k // 4, 2 * k : 170 + 2 * k] = face
+        if not 20 <= k < 32:
+            frame[20:220, 470 - 2 * k : 640 - 2 * k] = face[:, ::-1]
+        return frame
+
+    detector, tracker = FaceDetector(), Tracker()
+    with open_video(clips.write(picture=picture, frames=50, fps=25)) as video:
+        frames = list(video.frames(4))
+    numbers = []
+    for frame, faces in zip(frames, detector.detect([frame.rgb_hwc for frame in frames]), strict=True):
+        left_first = np.array(sorted((each.box_xyxy for each in faces), key=lambda each: each[0]))
+        numbers.append(tracker.update(frame.pts_ms, left_first))
+    assert numbers == [[1] if 800 <= frame.pts_ms < 1280 else [1, 2] for frame in frames]
