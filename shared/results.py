@@ -145,7 +145,7 @@ class Result(Contract):
     model: ModelInfo
     """The release that judged the video."""
     media: Media
-    """The video as it was decoded."""
+    """What the decoder found."""
     coverage: Coverage
     """How much of the video the verdicts rest on."""
     tracks: tuple[Track, ...]

@@ -4,6 +4,7 @@ import logging
 
 import uvicorn
 
+from services.gateway import server
 from services.gateway.app import create_app
 from services.gateway.settings import Settings
 from services.gateway.uploads import UploadLimits
@@ -22,19 +23,7 @@ def main() -> None:
         triton_http=settings.triton_http,
         limits=UploadLimits(max_bytes=settings.max_upload_bytes),
     )
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http="h11",  # bounds a request's headers (16 KiB); httptools takes them without end
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        h11_max_incomplete_event_size=16 * 1024,
-        timeout_keep_alive=75,  # longer than a proxy's own, so that it is the proxy that hangs up
-        timeout_graceful_shutdown=30,
-    )
+    uvicorn.Server(server.config(app, host=settings.host, port=settings.port)).run()
 
 
 def quieten() -> None:

@@ -1,5 +1,6 @@
 """`/v1/analyses`: post a video, follow it, read the result, stop it, remove it."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -8,7 +9,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -218,7 +219,9 @@ async def nothing_left_on_failure(videos: Videos, job_id: str) -> AsyncIterator[
     """Whatever goes wrong inside, the client going away and the server stopping included, no byte of the upload stays."""
     try:
         yield
-    except BaseException:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(videos.delete, job_id)
+    except Exception:
+        await to_thread.run_sync(videos.delete, job_id)
+        raise
+    except asyncio.CancelledError:
+        videos.delete(job_id)  # the server is stopping, and waits for nobody: now or never
         raise

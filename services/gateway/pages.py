@@ -54,8 +54,13 @@ def invalid_token() -> RequestValidationError:
 
 
 def cut(result: Result, *, start: int, size: int) -> ResultPage:
-    """At most `size` windows from number `start` on, fewer when they would not fit in MAX_PAGE_BYTES."""
+    """At most `size` windows from number `start` on, fewer when they would not fit in MAX_PAGE_BYTES.
+
+    Raises RequestValidationError when there are not that many.
+    """
     slots = list(all_slots(result))
+    if start > 0 and start >= len(slots):
+        raise invalid_token()
     taken = list(that_fit(slots[start : start + size], MAX_PAGE_BYTES - json_bytes(page_of(result, (), len(slots)))))
     end = start + len(taken)
     return page_of(result, together(taken), end if end < len(slots) else None)

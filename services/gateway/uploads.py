@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 
 from services.gateway.multipart import MAX_OVERHEAD_BYTES, VideoForm
 from services.gateway.problems import MalformedRequest, UnsupportedMediaType, UploadTooLarge, UploadTooSlow
-from shared.errors import MediaEmpty
+from shared.errors import MediaEmpty, StorageError
 from shared.videos import storage_errors
 
 KIB: Final = 1024
@@ -100,8 +100,7 @@ async def receive(request: Request, body: Body, into: Path, *, limits: UploadLim
     Raises UploadTooLarge, UploadTooSlow, MalformedRequest, RequestValidationError, MediaEmpty, StorageError, and
     starlette's ClientDisconnect. Whatever happens, the caller removes the file unless this returns.
     """
-    with storage_errors():
-        file = await to_thread.run_sync(lambda: into.open("xb", buffering=0))
+    file = await to_thread.run_sync(new_file, into)
     try:
         sink = Sink(file, max_bytes=limits.max_bytes)
         async with aclosing(capped(paced(request, limits), max_bytes=limits.max_bytes)) as chunks:
@@ -115,6 +114,14 @@ async def receive(request: Request, body: Body, into: Path, *, limits: UploadLim
     if not sink.size_bytes:
         raise MediaEmpty
     return Received(size_bytes=sink.size_bytes, sha256=sink.sha256(), fields=fields)
+
+
+def new_file(path: Path) -> BinaryIO:
+    try:
+        with storage_errors():
+            return path.open("xb", buffering=0)
+    except FileNotFoundError:
+        raise StorageError("the folder for incoming uploads is gone") from None
 
 
 class Sink:

@@ -1,0 +1,110 @@
+"""Every error has one shape, also those that FastAPI and Starlette raise, and says nothing about the inside."""
+
+import json
+import logging
+from http import HTTPStatus
+
+import pytest
+
+from services.gateway.catalogue import ALL
+from services.gateway.problems import STATUS
+from services.gateway.schemas import Problem
+from tests.gateway.conftest import RAW, Gateway, wait_until
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "allow"),
+    [
+        ("GET", "/", 404, "not-found", None),
+        ("GET", "/v2/analyses", 404, "not-found", None),
+        ("GET", "/v1/analyses/", 404, "not-found", None),
+        ("GET", "/problems/no-such-code", 404, "not-found", None),
+        ("PUT", "/v1/analyses", 405, "method-not-allowed", "GET, POST"),
+        ("POST", "/v1/analyses/an_1", 405, "method-not-allowed", "DELETE, GET"),
+        ("POST", "/healthz", 405, "method-not-allowed", "GET"),
+        ("BREW", "/healthz", 405, "method-not-allowed", "GET"),
+        ("GET", "/v1/analyses?page_size=-1", 422, "validation-failed", None),
+    ],
+)
+def test_errors_of_the_framework_are_problems(
+    lasting_gateway: Gateway, method: str, path: str, status: int, code: str, allow: str | None
+) -> None:
+    response = lasting_gateway.http.request(method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers.get("allow") == allow
+    problem = Problem.model_validate_json(response.content)
+    assert (problem.code, problem.status, problem.type) == (code, status, f"/problems/{code}")
+    assert problem.instance == path.partition("?")[0]
+    assert problem.request_id == response.headers["x-request-id"]
+
+
+def test_a_bug_is_a_problem_without_details_and_a_log_line_with_them(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    async def boom() -> None:
+        raise RuntimeError("secret of /etc/passwd")
+
+    gateway.app.add_api_route("/boom", boom)
+    with caplog.at_level(logging.INFO):
+        response = gateway.http.get("/boom", headers={"X-Request-Id": "call-42"})
+    problem = Problem.model_validate_json(response.content)
+    assert (response.status_code, problem.code, problem.request_id) == (500, "internal-error", "call-42")
+    assert "secret" not in response.text
+    logged = [record for record in caplog.records if record.exc_info]
+    assert [record.__dict__["request_id"] for record in logged] == ["call-42"]
+    assert "secret of /etc/passwd" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("abc-1.2_3", True), ("x" * 64, True), ("x" * 65, False), ("a b", False), ('"', False), ("", False)]
+)
+def test_a_sane_request_id_is_kept(lasting_gateway: Gateway, given: str, kept: bool) -> None:
+    answered = lasting_gateway.http.get("/healthz", headers={"X-Request-Id": given}).headers["x-request-id"]
+    assert (answered == given) is kept
+    assert answered
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/analyses", "/nothing", "/openapi.json", "/docs", "/problems"])
+def test_headers_that_every_response_carries(lasting_gateway: Gateway, path: str) -> None:
+    headers = lasting_gateway.http.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-request-id"]
+    assert (headers.get("cache-control") == "no-store") is path.startswith("/v1")
+    assert "server" not in headers
+
+
+def test_every_request_is_one_line(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="services"):
+        posted = gateway.post()
+        gateway.http.get("/nothing", headers={"X-Request-Id": "mine"})
+        wait_until(lambda: len(caplog.records) == 2)
+    lines = [record.__dict__ for record in caplog.records if record.name.startswith("services")]
+    assert [(line["method"], line["route"], line["status"]) for line in lines] == [("POST", "/v1/analyses", 202), ("GET", "unmatched", 404)]
+    assert lines[1]["request_id"] == "mine"
+    assert all(line["ms"] >= 0 for line in lines)
+    assert posted["id"] not in json.dumps([line["message"] for line in lines])
+
+
+@pytest.mark.parametrize("code", sorted(ALL))
+def test_every_code_has_a_page(lasting_gateway: Gateway, code: str) -> None:
+    response = lasting_gateway.http.get(f"/problems/{code}")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert code in response.text
+    assert f"/problems/{code}" in lasting_gateway.http.get("/problems").text
+
+
+def test_the_table_holds_errors_only() -> None:
+    assert all(isinstance(status, HTTPStatus) and status >= 400 for status in STATUS.values())
+    assert len({kind.code() for kind in STATUS}) == len(STATUS)
+
+
+def test_a_wall_of_headers_is_cut_off(lasting_gateway: Gateway) -> None:
+    status, _ = lasting_gateway.raw(b"GET /healthz HTTP/1.1\r\nHost: mien\r\n" + b"X: x\r\n" * 20_000)
+    assert status == 400
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/analyses", "/v1/analyses/an_1:cancel"])
+def test_a_body_that_nobody_wants_does_not_hang_the_connection(lasting_gateway: Gateway, path: str) -> None:
+    response = lasting_gateway.http.put(path, content=b"x" * 1_000_000, headers=RAW)
+    assert response.status_code in {404, 405}
+    assert lasting_gateway.http.get("/healthz").status_code == 200
