@@ -79,7 +79,7 @@ class Keeper:
         """Returns once the process is able to beat."""
         self._line, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdin=theirs)
+            self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdin=theirs.fileno())
         self._line.recv(len(READY))
         self._write()
 

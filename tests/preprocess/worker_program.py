@@ -2,9 +2,9 @@
 
     python worker_program.py FOLDER REDIS_URL [JSON settings]
 
-A video is a line of words: `take 2` seconds, reporting as it goes; `deaf 2` seconds in C code, with the interpreter's lock
-held; `sleep 2` seconds, saying nothing; `die`, as after an out-of-memory kill; `raise`; `refuse`, as a corrupt file; `miss`, as with Triton away. Each start
-of a job is written to FOLDER/starts. The model is ready while FOLDER/ready exists.
+A video is a line of words: `take 2` seconds, reporting as it goes; `sleep 2` seconds, saying nothing; `deaf 2` seconds in
+C code, with the interpreter's lock held; `die`, as after an out-of-memory kill; `raise`; `refuse`, as a corrupt file;
+`miss`, as with Triton away. Each start of a job is written to FOLDER/starts. The model is ready while FOLDER/ready exists.
 """
 
 import ctypes
