@@ -1,0 +1,238 @@
+"""What docker-compose.yml and the Dockerfile promise, read without a Docker engine; tests/e2e/compose.sh runs them."""
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from fastapi import FastAPI
+from pydantic_settings import BaseSettings
+
+from services.gateway import server
+from services.gateway import settings as gateway
+from services.preprocess import settings as preprocess
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text()
+REDIS_CONF = (REPOSITORY / "deploy" / "compose" / "redis.conf").read_text()
+
+DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
+"""`${NAME:-default}`, which Docker Compose takes from the environment."""
+
+MEBIBYTES = {"m": 1, "g": 1024}
+ONE_SHOTS = {"models"}
+SETTINGS: dict[str, type[BaseSettings]] = {"gateway": gateway.Settings, "preprocess": preprocess.Settings}
+
+COMPOSE: dict[str, Any] = yaml.safe_load(DEFAULT.sub(r"\1", (REPOSITORY / "docker-compose.yml").read_text()))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+of_every_service = pytest.mark.parametrize("name", SERVICES)
+of_every_server = pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONE_SHOTS))
+of_every_image_of_ours = pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if "build" in service])
+
+
+def networks(name: str) -> set[str]:
+    return set(SERVICES[name].get("networks", ()))
+
+
+def names_on(network: str) -> set[str]:
+    """Every name that a container on this network is found by."""
+    found = set()
+    for name, service in SERVICES.items():
+        joined = service.get("networks", ())
+        if network in joined:
+            options = joined[network] if isinstance(joined, dict) else None
+            found |= {name, *(options or {}).get("aliases", ())}
+    return found
+
+
+def mounts(name: str) -> dict[str, str]:
+    """Volume to mode, `rw` unless the file says otherwise."""
+    parts = (volume.split(":") for volume in SERVICES[name].get("volumes", ()))
+    return {volume: mode[0] if mode else "rw" for volume, _, *mode in parts}
+
+
+def mebibytes(amount: str) -> int:
+    return int(amount[:-1]) * MEBIBYTES[amount[-1]]
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+def stage(target: str) -> str:
+    """The lines of one stage of the Dockerfile."""
+    found = re.search(rf"^FROM \S+ AS {re.escape(target)}\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    assert found, f"the Dockerfile has no target {target}"
+    return found[1]
+
+
+# --- what a container may do ------------------------------------------------------------------------------------------
+
+
+@of_every_service
+def test_nobody_is_root(name: str) -> None:
+    user, group = SERVICES[name]["user"].split(":")
+    assert int(user) >= 1000
+    assert int(group) >= 1000
+
+
+@of_every_service
+def test_a_container_writes_to_named_volumes_and_a_small_tmp_only(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert [mount.partition(":")[0] for mount in service["tmpfs"]] == ["/tmp"]  # noqa: S108
+    assert "size=" in service["tmpfs"][0]
+    assert "exec" not in service["tmpfs"][0], "a tmpfs is noexec unless it is asked not to be"
+    assert mounts(name).keys() <= COMPOSE["volumes"].keys(), "no folder of the machine, and so no docker.sock"
+
+
+@of_every_service
+def test_a_container_has_no_power_over_the_machine(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"privileged", "cap_add", "devices", "pid", "ipc", "userns_mode", "cgroup_parent", "volumes_from"}
+    assert service.get("network_mode", "none") == "none"
+
+
+@of_every_service
+def test_a_container_cannot_use_up_the_machine(name: str) -> None:
+    service = SERVICES[name]
+    assert 0 < service["pids_limit"] <= 1024
+    assert 0 < mebibytes(service["mem_limit"]) <= 12 * 1024
+    assert service["memswap_limit"] == service["mem_limit"], "a larger one would be swap"
+    assert service["ulimits"]["core"] == 0
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_only_the_gateway_publishes_a_port_and_only_on_loopback() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"gateway": ["127.0.0.1:8080:8080"]}
+
+
+def test_only_the_gateway_reaches_out_of_the_machine() -> None:
+    outward = {network for network, options in COMPOSE["networks"].items() if not options.get("internal")}
+    assert outward == {"edge"}
+    assert {name for name in SERVICES if "edge" in networks(name)} == {"gateway"}
+    assert all(networks(name) or SERVICES[name]["network_mode"] == "none" for name in SERVICES), "no list means Docker's own network"
+
+
+def test_redis_and_triton_are_strangers() -> None:
+    assert names_on("queue") == {"gateway", "preprocess", "redis"}
+    assert names_on("inference") == {"gateway", "preprocess", "triton", "triton-cpu"}
+
+
+# --- how the containers fit together ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_environment_is_what_the_service_reads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {variable: value for variable, value in SERVICES[name]["environment"].items() if variable.startswith("MIEN_")}
+    known = {f"MIEN_{field.upper()}" for field in SETTINGS[name].model_fields}
+    assert given.keys() <= known
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, str(value))
+    settings = SETTINGS[name]()
+    assert {str(value) for value in given.values()} <= {str(value) for value in settings.model_dump().values()}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_address_is_a_name_on_a_network_of_the_service(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    addresses = {variable: value for variable, value in environment.items() if re.search(r"_(URL|HTTP|GRPC)$", variable)}
+    assert addresses
+    reachable = set[str]().union(*(names_on(network) for network in networks(name)))
+    for value in addresses.values():
+        assert urlsplit(value if "//" in value else f"//{value}").hostname in reachable
+
+
+def test_only_the_one_shot_writes_the_model_repository() -> None:
+    modes = {name: mounts(name)["models"] for name in SERVICES if "models" in mounts(name)}
+    assert modes.pop("models") == "rw"
+    assert set(modes.values()) == {"ro"}
+    for name in modes:
+        assert SERVICES[name]["depends_on"]["models"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_services_that_share_media_are_one_user() -> None:
+    users = {SERVICES[name]["user"] for name in SERVICES if "data" in mounts(name)}
+    assert len(users) == 1
+    assert {name for name in SERVICES if "data" in mounts(name)} == {"gateway", "preprocess"}
+
+
+@of_every_server
+def test_every_server_is_watched_and_brought_back(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert service["healthcheck"].keys() == {"test", "interval", "timeout", "retries", "start_period"}
+
+
+def drain_s(name: str) -> int | float | None:
+    """How long the server takes at most to finish what it has begun, once it was told to stop."""
+    if name == "gateway":
+        return server.config(FastAPI(), host="", port=0).timeout_graceful_shutdown
+    if name == "preprocess":
+        return preprocess.Settings().grace_s
+    (told,) = re.findall(
+        r'--exit-timeout-s(?:ecs=|", ")(\d+)', stage(name) if "build" in SERVICES[name] else " ".join(SERVICES[name]["command"])
+    )
+    return int(told)
+
+
+@pytest.mark.parametrize("name", ["gateway", "preprocess", "triton-cpu", "triton"])
+def test_a_server_is_killed_only_after_it_had_the_time_to_finish(name: str) -> None:
+    drain = drain_s(name)
+    assert drain
+    assert seconds(SERVICES[name]["stop_grace_period"]) >= drain + 10
+
+
+def test_a_profile_chooses_the_triton_and_nothing_else() -> None:
+    assert {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service} == {
+        "triton-cpu": ["cpu"],
+        "triton": ["gpu"],
+    }
+    assert {name for name, service in SERVICES.items() if "deploy" in service} == {"triton"}
+    (device,) = SERVICES["triton"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+def test_redis_forgets_no_job() -> None:
+    settings = dict(line.split(maxsplit=1) for line in REDIS_CONF.splitlines() if line and not line.startswith("#"))
+    assert settings["appendonly"] == "yes"
+    assert settings["appendfsync"] == "always"
+    assert settings["maxmemory-policy"] == "noeviction"
+    assert mebibytes(settings["maxmemory"].removesuffix("b")) < mebibytes(SERVICES["redis"]["mem_limit"])
+    assert [volume.split(":")[1] for volume in SERVICES["redis"]["volumes"]] == [settings["dir"]]
+
+
+# --- the images -------------------------------------------------------------------------------------------------------
+
+
+@of_every_image_of_ours
+def test_an_image_runs_as_the_same_user_with_and_without_compose(name: str) -> None:
+    users = re.findall(r"^USER (\S+)$", stage(SERVICES[name]["build"]["target"]), re.MULTILINE)
+    assert users == [SERVICES[name]["user"]]
+
+
+@of_every_image_of_ours
+def test_build_arguments_have_the_defaults_of_the_dockerfile(name: str) -> None:
+    declared = dict(re.findall(r"^ARG (\w+)=(.*)$", DOCKERFILE, re.MULTILINE))
+    given = {argument: value or "" for argument, value in SERVICES[name]["build"]["args"].items()}
+    assert given
+    assert given.items() <= declared.items()
+
+
+def test_an_image_holds_its_own_service_only() -> None:
+    copied = {
+        target: " ".join(re.findall(r"^COPY \S+ (.*) \S+$", stage(target), re.MULTILINE))
+        for target in ("gateway", "preprocess", "training")
+    }
+    assert copied == {
+        "gateway": "shared services/__init__.py services/gateway",
+        "preprocess": "shared services/__init__.py services/preprocess",
+        "training": "shared training",
+    }
