@@ -170,6 +170,7 @@ local commands = {}
 -- the gateway's -------------------------------------------------------------------------------------------------------
 
 function commands.submit(id, ...)
+  forget_expired(now())
   if redis.call('EXISTS', record(id)) == 1 then return 0 end
   redis.call('HSET', record(id), ...)
   redis.call('HSET', record(id), 'state', 'queued')

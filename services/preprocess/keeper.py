@@ -132,7 +132,7 @@ def beat(queue: WorkerQueue, lease: Lease) -> bool:
     try:
         return queue.beat(lease) != Beat.LOST
     except QueueUnavailable as error:
-        log.warning("no beat", extra={"job_id": lease.job.id, "reason": error.detail})
+        log.warning("no beat", extra={"job_id": lease.job.id, "reason": str(error.__cause__ or error)})
         return True
 
 

@@ -103,15 +103,15 @@ class Worker:
         try:
             self._queue.release(lease)
             log.info("handed back", extra=about(lease))
-        except QueueUnavailable:
-            log.warning("not handed back: the job waits for its lease to run out", extra=about(lease))
+        except QueueUnavailable as error:
+            log.warning("not handed back: the job waits for its lease to run out", extra=about(lease) | why(error))
 
     def _work(self) -> None:
         while not self._stopping:
             try:
                 self._step()
             except QueueUnavailable as error:
-                log.warning("the queue does not answer", extra={"reason": error.detail})
+                log.warning("the queue does not answer", extra=why(error))
                 time.sleep(LOOKS_AGAIN_S)
 
     def _step(self) -> None:
@@ -202,7 +202,7 @@ class Worker:
         try:
             beat = self._queue.report(lease, progress)
         except QueueUnavailable as error:
-            log.warning("no progress shown", extra=about(lease) | {"reason": error.detail})
+            log.warning("no progress shown", extra=about(lease) | why(error))
             return
         if beat == Beat.LOST:
             raise LeaseLost
@@ -215,13 +215,18 @@ class Worker:
             try:
                 return tell()
             except QueueUnavailable as error:
-                log.warning("the end of the job waits for the queue", extra={"reason": error.detail})
+                log.warning("the end of the job waits for the queue", extra=why(error))
                 time.sleep(LOOKS_AGAIN_S)
 
 
 def about(lease: Lease) -> dict[str, object]:
     """What a log line says about an attempt."""
     return {"job_id": lease.job.id, "attempt": lease.attempt}
+
+
+def why(error: QueueUnavailable) -> dict[str, object]:
+    """What a log line says about a queue that does not answer: what Redis's client said, which the error keeps to itself."""
+    return {"reason": str(error.__cause__ or error)}
 
 
 def waited_ms(lease: Lease) -> int:
