@@ -39,7 +39,7 @@ LIST_DEFAULT, LIST_MOST = 50, 500
 WINDOWS_DEFAULT, WINDOWS_MOST = 500, 1000
 
 
-def well_formed(analysis_id: Annotated[str, Path(description="The analysis, as in `id`.", examples=[EXAMPLE_ID])]) -> str:
+async def well_formed(analysis_id: Annotated[str, Path(description="The analysis, as in `id`.", examples=[EXAMPLE_ID])]) -> str:
     """An id that could be one of ours; any other is as unknown as one that was never given out."""
     if not JOB_ID.fullmatch(analysis_id):
         raise JobNotFound

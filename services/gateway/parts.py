@@ -24,7 +24,7 @@ class Parts:
     metrics: Metrics
 
 
-def of_request(request: Request) -> Parts:
+async def of_request(request: Request) -> Parts:  # async, since FastAPI sends plain functions to a thread
     parts: Parts = request.app.state.parts
     return parts
 

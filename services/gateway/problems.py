@@ -118,6 +118,9 @@ STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
 
 RETRY_AFTER_S: Final[Mapping[type[MienError], int]] = {ResultNotReady: 1, DependencyUnavailable: 5, InsufficientStorage: 60}
 
+EXTENSIONS: Final = frozenset({"errors", "limit_bytes", "accepted", "dependency", "checks", "state", "failure"})
+"""What an error's `extra` may add to its problem."""
+
 OF_STATUS: Final[Mapping[int, type[MienError]]] = {404: NotFound, 405: MethodNotAllowed, 413: UploadTooLarge}
 """What FastAPI and Starlette mean by the statuses they raise themselves."""
 
@@ -139,11 +142,11 @@ def respond(request: Request, error: MienError, headers: Mapping[str, str] | Non
         title=error.title(),
         status=STATUS[kind],
         detail=error.detail or error.title(),
-        instance=request.url.path,
+        instance=request.scope["path"],  # not `request.url`, which believes the Host header
         code=error.code(),
         retryable=error.retryable,
         request_id=request.state.request_id,
-        **{name: value for name, value in error.extra.items() if name in Problem.model_fields},
+        **{name: value for name, value in error.extra.items() if name in EXTENSIONS},
     )
     retry_after = {"Retry-After": str(RETRY_AFTER_S[kind])} if kind in RETRY_AFTER_S else {}
     return JSONResponse(
@@ -171,11 +174,11 @@ def in_public(error: MienError) -> MienError:
 
 async def on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MienError)  # noqa: S101 -- what it is registered for
-    if type(in_public(error)) is not type(error):
-        log.warning(
-            "an error was hidden from the client", extra={"request_id": request.state.request_id, "error": repr(error)}, exc_info=error
-        )
-    return respond(request, error)
+    public = in_public(error)
+    if public is not error:
+        bug = error if isinstance(public, InternalError) else None
+        log.warning("said less", extra={"request_id": request.state.request_id, "error": repr(error)}, exc_info=bug)
+    return respond(request, public)
 
 
 async def on_invalid(request: Request, error: Exception) -> Response:

@@ -124,9 +124,9 @@ def read_answer(connection: socket.socket) -> tuple[int, str]:
     return response.status, f"{response.headers}{response.read().decode()}"
 
 
-def soon(condition: Callable[[], bool]) -> bool:
-    """Whether it holds, at the latest in 5 seconds."""
-    deadline = time.monotonic() + 5
+def soon(condition: Callable[[], bool], *, within_s: float = 5) -> bool:
+    """Whether it holds, at the latest after that time."""
+    deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
             return False

@@ -103,6 +103,16 @@ def test_a_wall_of_headers_is_cut_off(lasting_gateway: Gateway) -> None:
     assert status == 400
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["GET {} HTTP/1.1\r\nHost: [", "GET {} HTTP/1.1\r\nHost: ", "GET http://[/{} HTTP/1.1\r\nHost: x", "GET {}%00%0d HTTP/1.0\r\nX: y"],
+)
+@pytest.mark.parametrize("path", ["/healthz", "/v1/analyses/an_1", "/nothing"])
+def test_odd_requests_are_no_bugs(lasting_gateway: Gateway, path: str, line: str) -> None:
+    status, _ = lasting_gateway.raw(f"{line.format(path)}\r\nConnection: close\r\n\r\n".encode())
+    assert status < 500
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/v1/analyses", "/v1/analyses/an_1:cancel"])
 def test_a_body_that_nobody_wants_does_not_hang_the_connection(lasting_gateway: Gateway, path: str) -> None:
     response = lasting_gateway.http.put(path, content=b"x" * 1_000_000, headers=RAW)
