@@ -2,12 +2,23 @@
 
 import numpy as np
 import pytest
+import torch
 
 from deploy.clip import make_clip
 from services.preprocess.faces import FaceDetector
 from services.preprocess.video import open_video
 
 
+@pytest.fixture
+def one_torch_thread():
+    """On a busy machine two threads wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_torch_thread")
 @pytest.mark.parametrize("size", [(640, 360), (360, 640)])
 def test_one_face_all_the_time(tmp_path, size):
     path = tmp_path / "clip.mp4"

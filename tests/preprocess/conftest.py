@@ -1,6 +1,6 @@
 """Clips made on the spot, in which every frame says its own number, so that a test knows exactly which frames came out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 BITS = 16
 BLOCK_PX = 16
@@ -112,3 +113,12 @@ def coded_picture() -> Callable[[int], np.ndarray]:
 @pytest.fixture(scope="session")
 def number_of() -> Callable[[np.ndarray], int]:
     return decoded
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """On a busy machine two threads wait for each other most of the time: MTCNN then takes several times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from skimage.data import astronaut, coffee
 
@@ -14,12 +13,7 @@ LANDMARKS = ((205, 101), (246, 103), (225, 128), (202, 139), (247, 140))
 """Eye, eye, tip of the nose, corner and corner of the mouth; left in the image first."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

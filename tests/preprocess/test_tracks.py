@@ -119,6 +119,7 @@ def test_affinity_of_boxes_side_by_side_and_far_apart():
     assert affinity(ours, theirs)[0] == pytest.approx([1, 1 / 3 - 1 / 13, -1 / 5, -1], abs=0.03)
 
 
+@pytest.mark.usefixtures("one_torch_thread")
 def test_two_real_faces_keep_their_tracks_from_file_to_number(clips):
     """The portrait twice, side by side, each moving its own way; the one on the right is covered for half a second."""
     face = astronaut()[20:220, 140:310]
