@@ -15,9 +15,12 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._requests = Counter("mien_gateway_requests", "Requests answered.", ["route", "method", "status"], registry=self._registry)
         self._seconds = Histogram(
-            "mien_gateway_request_seconds", "From the request's headers to the response's.", ["route", "method"],
-            buckets=SECONDS, registry=self._registry,
-        )  # fmt: skip
+            "mien_gateway_request_seconds",
+            "From the request's headers to the response's.",
+            ["route", "method"],
+            buckets=SECONDS,
+            registry=self._registry,
+        )
         self._upload_bytes = Counter("mien_gateway_upload_bytes", "Bytes of videos received in full.", registry=self._registry)
         self._depth = Gauge(
             "mien_queue_jobs", "Jobs that are not final; absent while Redis does not answer.", ["state"], registry=self._registry

@@ -88,9 +88,7 @@ def test_any_page_size_from_zero_up_will_do(gateway: Gateway, size: int) -> None
     assert len(gateway.get("/v1/analyses", page_size=size)["analyses"]) == 1
 
 
-@pytest.mark.parametrize(
-    "query", ["page_size=-1", "page_size=x", "page_token=!", "page_token=%C3%A9", "state=sleeping"],
-)  # fmt: skip
+@pytest.mark.parametrize("query", ["page_size=-1", "page_size=x", "page_token=!", "page_token=%C3%A9", "state=sleeping"])
 def test_a_bad_list_parameter_is_named(lasting_gateway: Gateway, query: str) -> None:
     body = problem(lasting_gateway.http.get(f"/v1/analyses?{query}"), 422, "validation-failed")
     assert [error["field"] for error in body["errors"]] == ["query." + query.partition("=")[0]]
