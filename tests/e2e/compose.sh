@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# Proves that the images build and that `docker compose --profile cpu up` analyses a video, on real containers:
+#
+#   apt-get install docker.io docker-compose debootstrap
+#   tests/e2e/compose.sh [VIDEO]
+#
+# Not part of `make test`: it wants root, a network, 30 GB of disk and ten minutes the first time. It pulls no image: debootstrap
+# makes stand-ins for the base images from Debian's own Python 3.11 and Redis 7. It starts a Docker engine unless one
+# is running, and takes down all that it started; the images stay, so that the next run is quick.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# Debian's client brings BuildKit along; one that was installed by hand may come first on the PATH and lack it.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 COMPOSE_PROJECT_NAME=mien-e2e
+export PYTHON_IMAGE=mien-stand-in/python:3.11 REDIS_IMAGE=mien-stand-in/redis:7
+
+url=http://127.0.0.1:8080
+certificates=/etc/ssl/certs/ca-certificates.crt
+scratch=$(mktemp -d)
+engine=
+succeeded=
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'compose.sh: %s\n' "$*" >&2; exit 1; }
+
+compose() {
+    if docker compose version >/dev/null 2>&1; then docker compose --profile cpu "$@"; else docker-compose --profile cpu "$@"; fi
+}
+
+# Retries a command once a second: wait_for SECONDS WHAT COMMAND...
+wait_for() {
+    local seconds=$1 what=$2
+    shift 2
+    for ((waited = 0; waited < seconds; waited++)); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 1
+    done
+    fail "$what: not within $seconds s"
+}
+
+clean_up() {
+    if [ -z "$succeeded" ]; then
+        compose ps || true
+        compose logs --no-color --tail 100 || true
+        tail -n 40 "$scratch/dockerd.log" 2>/dev/null || true
+    fi
+    compose down --volumes --timeout 45 || true
+    if [ -n "$engine" ]; then
+        kill "$engine"
+        wait "$engine" || true
+    fi
+    rm -rf "$scratch"
+}
+
+start_engine() {
+    docker info >/dev/null 2>&1 && return
+    say "starting a Docker engine"
+    dockerd >"$scratch/dockerd.log" 2>&1 &
+    engine=$!
+    wait_for 60 "the Docker engine" docker info
+}
+
+# A base image of Debian packages: stand_in IMAGE PACKAGES. This machine's certificates go along, since a
+# proxy may have put its own among them.
+stand_in() {
+    local image=$1 packages=$2 root=$scratch/root
+    docker image inspect "$image" >/dev/null 2>&1 && return
+    say "making $image from Debian's $packages"
+    debootstrap --variant=minbase --include="$packages" bookworm "$root" >"$scratch/debootstrap.log"
+    install -D --mode=644 "$certificates" "$root$certificates"
+    tar --directory "$root" --create --exclude='./var/cache/apt/archives/*.deb' --exclude='./dev/*' . |
+        docker import --change "ENV SSL_CERT_FILE=$certificates PIP_CERT=$certificates" - "$image"
+    rm -rf "$root"
+}
+
+# One member of the JSON object on standard input.
+member() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+
+post() { curl --fail-with-body --silent --show-error --request POST --upload-file "$1" --header 'Content-Type: application/octet-stream' "$url/v1/analyses" | member id; }
+
+state() { curl --fail --silent --show-error "$url/v1/analyses/$1" | member state; }
+
+has_ended() { [[ $(state "$1") =~ ^(succeeded|failed|canceled)$ ]]; }
+
+# Waits for an analysis and requires that it found what is in the clip: one face, all the way through.
+expect_one_track() {
+    wait_for 300 "the end of analysis $1" has_ended "$1"
+    [ "$(state "$1")" = succeeded ] || fail "the analysis ended so: $(curl --silent "$url/v1/analyses/$1")"
+    curl --fail --silent --show-error "$url/v1/analyses/$1/results" >"$scratch/result.json"
+    python3 - "$scratch/result.json" "$(curl --fail --silent --show-error "$url/v1/analyses/$1" | member attempts)" <<'END'
+import json, sys
+result, attempts = json.load(open(sys.argv[1])), sys.argv[2]
+(track,) = result["tracks"]
+assert result["coverage"]["frames_used"] == track["frames"] > 0, result["coverage"]
+assert abs(sum(track["verdict"]["scores"].values()) - 1) < 1e-3, track["verdict"]
+print(f"{track['frames']} frames, {track['start_ms']}-{track['end_ms']} ms: {track['verdict']['label']}; attempt {attempts}")
+END
+}
+
+workers() { docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.service=preprocess "$@"; }
+
+both_workers_are_healthy() { [ "$(workers --filter health=healthy | wc -l)" = 2 ]; }
+
+# What the worker in this container tells Prometheus, as a whole number.
+succeeded_by() {
+    docker exec "$1" python -c '
+import re, urllib.request
+metrics = urllib.request.urlopen("http://127.0.0.1:9100/metrics").read().decode()
+print(sum(int(float(count)) for count in re.findall(r"^mien_attempts_total\{outcome=\"succeeded\"\} (\S+)$", metrics, re.M)))'
+}
+
+is_ready() { curl --fail --silent "$url/readyz"; }
+
+expect_hardened() {
+    for service in gateway preprocess redis triton-cpu; do
+        # shellcheck disable=SC2016
+        compose exec -T "$service" sh -c '[ "$(id -u)" -ge 10000 ]' || fail "$service runs as a user of the system"
+        compose exec -T "$service" grep -Eq '^\S+ / \S+ ro[, ]' /proc/mounts || fail "$service can write to its image"
+        compose exec -T "$service" grep -Eq '^CapBnd:\s*0+$' /proc/self/status || fail "$service has capabilities"
+    done
+}
+
+trap clean_up EXIT
+start_engine
+stand_in "$PYTHON_IMAGE" python3,python3-venv,libpython3.11
+stand_in "$REDIS_IMAGE" redis-server
+
+say "making the clip"
+deploy/setup.sh
+video=${1:-$scratch/portrait.mp4}
+[ -n "${1:-}" ] || .venv/bin/python -c 'import pathlib, sys; from deploy.clip import make_clip; make_clip(pathlib.Path(sys.argv[1]))' "$video"
+
+say "building the images"
+compose build
+
+say "bringing the stack up"
+compose up -d
+wait_for 300 "a ready stack" is_ready
+expect_hardened
+
+say "one analysis"
+id=$(post "$video")
+expect_one_track "$id"
+
+say "two workers share six analyses"
+compose up -d --scale preprocess=2
+wait_for 120 "a second worker" both_workers_are_healthy
+for n in 1 2 3 4 5 6; do ids[n]=$(post "$video"); done
+for id in "${ids[@]}"; do expect_one_track "$id"; done
+for worker in $(workers); do
+    done_here=$(succeeded_by "$worker")
+    ((done_here > 0)) || fail "one worker did nothing"
+    echo "one worker: $done_here"
+done
+
+say "three analyses during which Redis and Triton restart"
+ids=()
+for n in 1 2 3; do ids[n]=$(post "$video"); done
+compose restart --timeout 45 triton-cpu redis
+for id in "${ids[@]}"; do expect_one_track "$id"; done
+
+say "the result, as people read it"
+MIEN_URL=$url .venv/bin/python -m deploy.demo "$video"
+
+succeeded=yes
+say "compose.sh: passed"
