@@ -164,6 +164,7 @@ class Worker:
                 release=release,
                 report=lambda progress: self._report(lease, progress),
             )
+            stop_unless_held(self._told(lambda: self._queue.beat(lease)))  # or a result that counts would be written over
             self._videos.write_result(result)
         except Exception as error:
             return self._give_up(lease, error)
@@ -203,11 +204,8 @@ class Worker:
             beat = self._queue.report(lease, progress)
         except QueueUnavailable as error:
             log.warning("no progress shown", extra=about(lease) | why(error))
-            return
-        if beat == Beat.LOST:
-            raise LeaseLost
-        if beat == Beat.CANCEL:
-            raise Canceled
+        else:
+            stop_unless_held(beat)
 
     def _told(self, tell: Callable[[], Answer]) -> Answer:
         """The queue's answer, however long Redis is away: else what has ended would be begun again."""
@@ -217,6 +215,13 @@ class Worker:
             except QueueUnavailable as error:
                 log.warning("the end of the job waits for the queue", extra=why(error))
                 time.sleep(LOOKS_AGAIN_S)
+
+
+def stop_unless_held(beat: Beat) -> None:
+    if beat == Beat.LOST:
+        raise LeaseLost
+    if beat == Beat.CANCEL:
+        raise Canceled
 
 
 def about(lease: Lease) -> dict[str, object]:

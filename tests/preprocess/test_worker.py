@@ -202,17 +202,21 @@ def test_a_poisonous_job_fails_and_the_others_run_once(stage: Stage) -> None:
     assert [stage.starts(job_id) for job_id in innocents] == [1] * 3
 
 
-def test_a_frozen_worker_comes_back_too_late(stage: Stage) -> None:
-    job_id = stage.submit("take 1")
+@pytest.mark.parametrize("video", ["take 1", "sleep 1"])
+def test_a_frozen_worker_comes_back_too_late(stage: Stage, video: str) -> None:
+    job_id = stage.submit(video)
     frozen = stage.worker()
     stage.running(job_id)
     os.killpg(frozen.pid, signal.SIGSTOP)
     stage.worker()
     done = stage.ended(job_id)
+    result = stage.folder / "data" / "analyses" / job_id / "result.json"
+    written = result.stat()
     os.killpg(frozen.pid, signal.SIGCONT)
     eventually(lambda: stage.outcomes(job_id) == ["succeeded", "lost"])
     assert (done.state, done.attempts) == (JobState.SUCCEEDED, 2)
     assert stage.job(job_id) == done
+    assert (result.stat().st_ino, result.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert frozen.poll() is None
 
 

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule, run_state_machine_as_test
 
-from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MediaCorrupt, StateConflict
+from shared.errors import InferenceUnavailable, InternalError, MediaCorrupt, StateConflict
 from shared.jobs import FINAL_STATES, Failure, Job, JobState, Progress, Timings
 from shared.queue import Beat, GatewayQueue, Lease, WorkerQueue
 
@@ -272,9 +272,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_gone_are_gone(self) -> None:
-        for job_id in self.gone:
-            with pytest.raises(JobNotFound):
-                self.loop.run(self.gateway.get(job_id))
+        assert not self.gone or not self.redis.exists(*(f"mien:job:{job_id}" for job_id in self.gone))
 
     def answer(self, lease: Lease) -> Beat:
         job = self.held(lease)
@@ -289,4 +287,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 def test_every_sequence_of_calls_keeps_the_promises(redis_url: str) -> None:
     machine = type("Machine", (QueueMachine,), {"url": redis_url})
-    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=40, deadline=None, database=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=40, deadline=None, database=None))
