@@ -118,11 +118,11 @@ def read(path: Path) -> Release:
 
 
 def load(models: Path, version: int) -> Release:
-    """Read a published release and check every file against its digest."""
+    """Read a published release and check every file against its digest. Raises ReleaseError where one is missing or another."""
     folder = models / folder_name(version)
     release = read(folder / "release.json")
     for name, expected in release.files.items():
-        actual = file_sha256(folder / name)
+        actual = file_sha256(folder / name) if (folder / name).is_file() else "missing"
         if actual != expected:
             raise ModelDigestMismatch(f"{release.name}/{name}", expected=expected, actual=actual)
     return release

@@ -69,7 +69,7 @@ class Explanation(Contract):
 
     regions: Annotated[dict[Literal["face", "eyes", "mouth"], Fraction], Field(examples=[REGION_EXAMPLE])]
     """The share of each region over the track, frames weighted by frame attention; they sum to 1."""
-    frames: Annotated[tuple[DecidingFrame, ...], Field(min_length=1)]
+    frames: Annotated[tuple[DecidingFrame, ...], Field(min_length=1, max_length=16)]
     """The frames that decided, heaviest first."""
 
 

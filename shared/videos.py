@@ -14,14 +14,18 @@ folder fsynced. The client's file name appears nowhere.
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 from shared.errors import InsufficientStorage, JobNotFound, ResultGone, StorageError
 from shared.jobs import Job
 from shared.results import Result
+
+LONGEST_UPLOAD_S: Final = 24 * 3600
 
 
 class Videos:
@@ -33,10 +37,17 @@ class Videos:
         self._analyses = root / "analyses"
 
     def prepare(self) -> None:
-        """Make the folders. Called once by each service as it starts."""
+        """Make the folders, and drop what a killed gateway left half received. Called once by each service as it starts."""
         with storage_errors():
             self._incoming.mkdir(parents=True, exist_ok=True)
             self._analyses.mkdir(parents=True, exist_ok=True)
+            self._sweep(before=time.time() - LONGEST_UPLOAD_S)
+
+    def _sweep(self, *, before: float) -> None:
+        """An upload that has not grown since then never will; none of it was ever promised to anybody."""
+        for path in self._incoming.iterdir():
+            if path.stat().st_mtime < before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raise StorageError unless a small file can be made durable right now."""
@@ -86,11 +97,12 @@ class Videos:
             write_durably(folder / "result.json", result.model_dump_json().encode())
 
     def read_result(self, job_id: str) -> Result:
-        try:
-            with storage_errors():
-                return Result.model_validate_json((self._analyses / job_id / "result.json").read_bytes())
-        except FileNotFoundError:
-            raise ResultGone("the result has been deleted") from None
+        """The result, which must have been written. Raises ResultGone when it has been deleted since."""
+        path = self._analyses / job_id / "result.json"
+        if not path.is_file():
+            raise ResultGone("the result has been deleted")
+        with storage_errors():
+            return Result.model_validate_json(path.read_bytes())
 
     def delete(self, job_id: str) -> None:
         """Remove everything of one analysis; removing it twice is fine."""
@@ -125,11 +137,9 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """The operating system's errors stop here, but for a missing file, which means different things to different callers."""
+    """The operating system's errors stop here."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (InsufficientStorage if full else StorageError)(error.strerror or str(error)) from error

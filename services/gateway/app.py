@@ -7,6 +7,7 @@ from functools import partial
 import httpx
 from anyio import to_thread
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from services.gateway import analyses, catalogue, operations, problems
 from services.gateway.access import Access
@@ -39,7 +40,8 @@ def create_app(*, queue: GatewayQueue, videos: Videos, triton_http: str, limits:
             yield
         await queue.close()
 
-    app = FastAPI(title="Mien", version="1", lifespan=lifespan, openapi_tags=TAGS, redoc_url=None, redirect_slashes=False)
+    # FastAPI's own /docs is a page of links to a CDN, and stays blank where nothing but this server can be reached.
+    app = FastAPIOffline(title="Mien", version="1", lifespan=lifespan, openapi_tags=TAGS, redoc_url=None, redirect_slashes=False)
     for router in (analyses.router, operations.router, catalogue.router):
         app.include_router(router)
     problems.install(app)

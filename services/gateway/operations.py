@@ -15,7 +15,7 @@ from services.gateway.openapi import problems
 from services.gateway.parts import Given, Parts
 from services.gateway.problems import DependencyUnavailable
 from services.gateway.schemas import Check, Health, Readiness
-from shared.errors import InferenceUnavailable, MienError, QueueUnavailable, StorageError
+from shared.errors import InferenceUnavailable, MienError, QueueUnavailable
 from shared.queue import Depth
 from shared.releases import GRAPHS, model_name
 
@@ -79,8 +79,6 @@ async def timed(check: Awaitable[str]) -> Check:
         ok, detail = False, error.detail
     except MienError as error:  # its detail may name hosts and paths
         ok, detail = False, error.title()
-    except FileNotFoundError:
-        ok, detail = False, StorageError.title()
     return Check(ok=ok, ms=round((perf_counter() - started) * 1000), detail=detail)
 
 

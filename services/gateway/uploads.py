@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 
 from services.gateway.multipart import MAX_OVERHEAD_BYTES, VideoForm
 from services.gateway.problems import MalformedRequest, UnsupportedMediaType, UploadTooLarge, UploadTooSlow
-from shared.errors import MediaEmpty, StorageError
+from shared.errors import MediaEmpty
 from shared.videos import storage_errors
 
 KIB: Final = 1024
@@ -117,11 +117,8 @@ async def receive(request: Request, body: Body, into: Path, *, limits: UploadLim
 
 
 def new_file(path: Path) -> BinaryIO:
-    try:
-        with storage_errors():
-            return path.open("xb", buffering=0)
-    except FileNotFoundError:
-        raise StorageError("the folder for incoming uploads is gone") from None
+    with storage_errors():
+        return path.open("xb", buffering=0)
 
 
 class Sink:

@@ -1,5 +1,6 @@
 """The description of the API is complete, and true."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,4 +119,12 @@ def test_the_statuses_are_those_that_the_server_can_answer(schema: dict[str, Any
 
 def test_what_is_described_is_what_is_served(lasting_gateway: Gateway, schema: dict[str, Any]) -> None:
     assert lasting_gateway.get("/openapi.json") == schema
-    assert lasting_gateway.http.get("/docs").status_code == 200
+
+
+def test_the_page_needs_no_other_server(lasting_gateway: Gateway) -> None:
+    page = lasting_gateway.http.get("/docs").raise_for_status().text
+    assert "//" not in page.replace("<!--", ""), "no address outside this server"
+    parts = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(parts) == 3
+    for part in parts:
+        lasting_gateway.http.get(part).raise_for_status()
