@@ -159,7 +159,7 @@ def _write_graph(folder: Path, network: nn.Module, example: tuple[Tensor, ...], 
     (folder / "1").mkdir(parents=True)
     (folder / "config.pbtxt").write_text(f"{config}\n")
     with torchscript(), torch.no_grad():
-        graph = torch.jit.freeze(torch.jit.trace(network.eval(), example))  # type: ignore[no-untyped-call]
+        graph = torch.jit.freeze(torch.jit.trace(network.eval(), example))
         torch.jit.save(graph, str(folder / "1" / "model.pt"))
 
 
@@ -188,7 +188,7 @@ def _check_clip(clip: ClipClassifier, graph: Path, release: Release) -> None:
 
 def _check_close(network: nn.Module, graph: Path, inputs: tuple[Tensor, ...]) -> None:
     with torchscript(), torch.inference_mode():
-        expected, actual = network(*inputs), torch.jit.load(str(graph))(*inputs)  # type: ignore[no-untyped-call]
+        expected, actual = network(*inputs), torch.jit.load(str(graph))(*inputs)
     for name, left, right in zip(("first", "second", "third"), expected, actual, strict=False):
         if left.shape != right.shape or not torch.allclose(left, right, atol=TOLERANCE, rtol=TOLERANCE):
             raise ModelContractMismatch(f"the {name} output of the {graph.parent.parent.name} graph is not the network's")

@@ -38,6 +38,7 @@ def main() -> None:
         wheel, libpython = server.find_wheel(), server.find_libpython()
     except server.TritonMissing as error:
         parser.exit(1, f"{error}\n")
+    server.remove_stale_memory()
     backends = server.assemble_backends(wheel, state)
     os.execve(  # noqa: S606 (a shell in between would swallow the signals)
         wheel.binary,

@@ -31,9 +31,10 @@ PYTORCH_BACKEND = Path(__file__).parent / "backends" / "pytorch" / "model.py"
 THREADS_VARIABLE = "MIEN_TRITON_THREADS"
 """Tells the backend, which Triton starts, how many threads one model may use."""
 
-EXIT_TIMEOUT_S = 5
-"""How long requests that are being served may take to finish once the server was told to stop."""
-FIRST_SHARED_MEMORY_BYTES = 32 * 2**20
+EXIT_TIMEOUT_S = 10
+"""How long requests and the models' processes may take to end once the server was told to stop. It waits no longer than they need."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where Linux keeps it; Triton chooses the names)
+FIRST_SHARED_MEMORY_BYTES = 16 * 2**20
 """Shared memory between Triton and one model: room for two batches of 16 faces of 224 px, so that it need not grow while serving."""
 
 
@@ -145,7 +146,7 @@ def command(settings: Settings, *, wheel: Wheel, backends: Path) -> list[str]:
         f"--model-repository={settings.models.absolute()}",
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-default-byte-size={FIRST_SHARED_MEMORY_BYTES}",
-        f"--backend-config=python,shm-region-prefix-name=mien-{os.getpid()}",
+        f"--backend-config=python,shm-region-prefix-name={_region_prefix(os.getpid())}",
         "--model-control-mode=explicit",
         *(f"--load-model={model_name(version, graph)}" for version in published(settings.models) for graph in GRAPHS),
         "--exit-on-error=false",
@@ -160,6 +161,19 @@ def command(settings: Settings, *, wheel: Wheel, backends: Path) -> list[str]:
         f"--metrics-port={settings.metrics_port}",
         "--allow-gpu-metrics=false",
     ]
+
+
+def remove_stale_memory(folder: Path = SHARED_MEMORY) -> None:
+    """Give back the shared memory of servers that were killed: it would stay in RAM until the machine restarts."""
+    for region in folder.glob(_region_prefix("*") + "*"):
+        pid = region.name.split("-")[1]
+        if pid.isdigit() and region.stat().st_uid == os.getuid() and not Path("/proc", pid).exists():
+            region.unlink(missing_ok=True)
+
+
+def _region_prefix(pid: object) -> str:
+    """How the names of a server's shared memory begin. The server keeps the process id of the command that becomes it."""
+    return f"mien-{pid}-"
 
 
 def environment(base: Mapping[str, str], settings: Settings, *, wheel: Wheel, libpython: Path | None) -> dict[str, str]:

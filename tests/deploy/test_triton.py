@@ -1,5 +1,6 @@
 """The wheel's tritonserver with the backend in Python: what it serves, what it survives, and how it ends."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def test_one_broken_release_does_not_keep_the_others_from_loading(random_release
         triton.process.send_signal(signal.SIGTERM)
         assert triton.process.wait(ENDS_WITHIN_S) == 0
         assert gone(stubs, within_s=1), "a stub outlived its server"
+        assert not list(server.SHARED_MEMORY.glob(f"mien-{triton.process.pid}-*"))
 
 
 def test_a_server_killed_in_the_middle_of_a_call_is_noticed_at_once(
@@ -107,12 +109,25 @@ def test_a_server_killed_in_the_middle_of_a_call_is_noticed_at_once(
             time.sleep(0.5)
             assert not call.done(), "the call must still be running"
             triton.process.kill()
+            triton.process.wait()
             killed = time.monotonic()
             with pytest.raises(InferenceUnavailable):
                 call.result(timeout=10)
             assert time.monotonic() - killed < 3
         assert not classifier.ready(release)
         assert gone(stubs, within_s=ENDS_WITHIN_S), "a stub outlived its server"
+        server.remove_stale_memory()
+        assert not list(server.SHARED_MEMORY.glob(f"mien-{triton.process.pid}-*"))
+
+
+def test_only_the_memory_of_dead_servers_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    dead, alive, other = (tmp_path / name for name in (f"mien-{ended.pid}-a-b", f"mien-{os.getpid()}-a-b", "somebody-else"))
+    for region in (dead, alive, other):
+        region.touch()
+    server.remove_stale_memory(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([alive, other])
 
 
 def test_nothing_is_written_into_the_wheel_and_assembling_twice_gives_the_same(tmp_path: Path) -> None:
