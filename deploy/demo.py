@@ -184,7 +184,7 @@ class _StageLines:
         self._said = ""
 
     def __call__(self, job: Job) -> None:
-        if job.progress.stage != self._said:
+        if job.progress.stage != self._said and job.state not in FINAL_STATES:
             self._said = job.progress.stage
             self._console.print(f"{self._said} ...", highlight=False)
 

@@ -61,6 +61,7 @@ class Stack:
         """
         self.home = home.resolve()
         self.url = ""
+        self._worker_url = ""
         self._release = release
         self._redis_url = redis_url
         self._port = port
@@ -99,14 +100,13 @@ class Stack:
 
     def readiness(self) -> httpx.Response | None:
         """What /readyz says now; None while the gateway does not answer."""
-        with suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/readyz", timeout=10)
-        return None
+        return asked(f"{self.url}/readyz")
 
     def _start(self) -> None:
         redis_port, grpc_port, http_port, metrics_port, worker_port, free_port = free_ports(6)
         gateway_port = self._port or free_port
         self.url = f"http://{HOST}:{gateway_port}"
+        self._worker_url = f"http://{HOST}:{worker_port}"
         redis_url = self._redis_url or f"redis://{HOST}:{redis_port}/0"
         if self._redis_url is None:
             self.programs.start(redis_program(home=self.home / "redis", port=redis_port))
@@ -135,9 +135,9 @@ class Stack:
             self.programs.start(Program(name=name, command=[sys.executable, "-m", *arguments], environment=environment))
 
     def _wait_until_ready(self) -> None:
+        # The gateway does not know the workers: a job may be posted without one, and waits. Here it should not.
         def ready() -> bool:
-            answer = self.readiness()
-            return answer is not None and answer.is_success
+            return all(answer is not None and answer.is_success for answer in (self.readiness(), asked(f"{self._worker_url}/metrics")))
 
         self.programs.wait("the stack", ready, timeout_s=READY_TIMEOUT_S)
 
@@ -217,6 +217,13 @@ def answers(redis_url: str) -> bool:
     return False
 
 
+def asked(url: str) -> httpx.Response | None:
+    """The answer to a GET; None when nobody answers."""
+    with suppress(httpx.TransportError):
+        return httpx.get(url, timeout=10)
+    return None
+
+
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
@@ -257,11 +264,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=["up"])
     parser.add_argument("--home", type=Path, default=HOME, help="where it keeps its state (default: .mien)")
     parser.add_argument("--port", type=int, default=0, help="the gateway's port (default: any free one)")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Stack(home=asked.home, redis_url=os.environ.get("REDIS_URL"), port=asked.port, announce=announce) as stack:
+        with Stack(home=options.home, redis_url=os.environ.get("REDIS_URL"), port=options.port, announce=announce) as stack:
             announce(f"Mien is up: {stack.url}\n  the API and its description: {stack.url}/docs\n  logs: {stack.logs}\nCtrl-C stops it.")
             signal.pause()
     except StackError as error:
