@@ -93,11 +93,11 @@ def fit(train: list[Faces], *, recipe: Recipe, noise: Noise, validate: list[Face
             losses.append(step(network, noise(faces[rows]), labels[rows], optimiser=optimiser, smoothing=recipe.label_smoothing))
             schedule.step()
             average.update_parameters(network)
-        averaged = cast(Network, average.module)
+        averaged = cast("Network", average.module)
         reports = {part.name: evaluate(averaged.encoder, averaged.clip, part) for part in validate}
         note(run, epoch=epoch, loss=sum(losses) / len(losses), seconds=time.monotonic() - began, reports=reports)
         save(state, run, epoch=epoch)
-    return cast(Network, average.module)
+    return cast("Network", average.module)
 
 
 def step(network: Network, faces: Tensor, labels: Tensor, *, optimiser: torch.optim.Optimizer, smoothing: float) -> float:
