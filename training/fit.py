@@ -219,8 +219,10 @@ def write_release(network: Network, release: Release, folder: Path) -> None:
     """Write weights.safetensors (half precision: a quarter of a percent of a weight, half the bytes) and release.json."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half().contiguous() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
-    save_file(tensors, folder / "weights.safetensors")
-    digest = file_sha256(folder / "weights.safetensors")
+    weights = folder / "weights.safetensors"
+    save_file(tensors, weights)
+    weights.chmod(0o644)  # safetensors keeps it to its owner, and an image's user is another one
+    digest = file_sha256(weights)
     whole = release.model_copy(update={"files": {"weights.safetensors": digest}})
     (folder / "release.json").write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
