@@ -54,8 +54,8 @@ class Store(Contract):
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:
     """Write samples.jsonl; returns how many."""
-    lines = [sample.model_dump_json() for sample in samples]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [sample.model_dump_json() + "\n" for sample in samples]
+    path.write_text("".join(lines), encoding="utf-8")
     return len(lines)
 
 

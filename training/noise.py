@@ -13,11 +13,13 @@ from torchvision.transforms import InterpolationMode, v2
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Strengths; zero turns one off."""
+    """Strengths; zero turns one off, but for sharpness."""
 
     brightness: float = 0.4
+    """Factors from 1 - this to 1 + this; so for contrast."""
     contrast: float = 0.4
     sharpness: float = 2.0
+    """Factor for every second group; 1 leaves the picture as it is, 0 blurs it."""
     translation: float = 0.08
     """Fraction of the crop's side."""
     rotation_degrees: float = 10.0

@@ -37,7 +37,12 @@ class Picture:
 
 
 def harvest(source: Path, *, name: str, licence: str, size: int, out: Path) -> Store:
-    """Crop every picture of a parquet file into a store at `out`, which must not exist; written aside and renamed."""
+    """Crop every picture of a parquet file into a store at `out`; written aside and renamed.
+
+    Raises FileExistsError when there is something at `out`.
+    """
+    if out.exists():
+        raise FileExistsError(out)
     aside = out.with_name(f".{out.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

@@ -2,7 +2,7 @@ import torch
 
 from training.noise import Noise
 
-STILL = {"brightness": 0.0, "contrast": 0.0, "sharpness": 1.0, "translation": 0.0, "rotation_degrees": 0.0, "scale": 0.0}
+OFF = {"brightness": 0.0, "contrast": 0.0, "sharpness": 1.0, "translation": 0.0, "rotation_degrees": 0.0, "scale": 0.0}
 
 
 def test_regions_of_a_face_get_the_same_draw() -> None:
@@ -22,10 +22,10 @@ def test_groups_draw_for_themselves() -> None:
     assert len({tuple(face.flatten().tolist()) for face in noisy}) == 8
 
 
-def test_zero_strengths_leave_only_the_flip() -> None:
+def test_turned_off_only_the_flip_is_left() -> None:
     torch.manual_seed(0)
     faces = torch.randint(0, 256, (6, 9, 32, 32), dtype=torch.uint8)
-    noisy = Noise(draws_per_batch=6, **STILL)(faces)
+    noisy = Noise(draws_per_batch=6, **OFF)(faces)
     assert all(torch.equal(after, before) or torch.equal(after, before.flip(-1)) for before, after in zip(faces, noisy, strict=True))
 
 
