@@ -165,13 +165,17 @@ def newest_release() -> Path:
 
 
 def export(weights: Path, *, models: Path, log: Path, announce: Callable[[str], None]) -> None:
-    """Build the weights' release in the model repository, unless it is there."""
+    """Build the weights' release in the model repository, unless it is there. Raises StackError where another one has its version."""
     try:
-        version = releases.read(weights / "release.json").version
+        release = releases.read(weights / "release.json")
+        version = release.version
+        published = releases.read(models / release.name / "release.json") if version in releases.published(models) else None
     except ReleaseError as error:
         raise StackError(f"{weights}: {error.title()} {error.detail}") from error
-    if version in releases.published(models):
-        return
+    if published is not None:
+        if release.files.items() <= published.files.items():
+            return
+        raise StackError(f"{models} has another release {version} than {weights}: give the weights a new version, or remove that folder")
     announce(f"building release {version} from its weights")
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "training.export", "--weights", str(weights.resolve()), "--models", str(models)]

@@ -156,8 +156,9 @@ class Supervisor:
     def _spawn(self, program: Program, log_mode: str) -> subprocess.Popen[bytes]:
         # setpriv asks the kernel to end the program when the launcher is killed; its own session keeps Ctrl-C for the launcher,
         # which then ends the programs in order, and makes a group of whatever the program starts itself.
-        with self.log(program.name).open(log_mode) as log:
-            try:
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            with self.log(program.name).open(log_mode) as log:
                 return subprocess.Popen(
                     ["setpriv", "--pdeathsig", "TERM", *program.command],
                     cwd=self._directory,
@@ -167,8 +168,8 @@ class Supervisor:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-            except OSError as error:
-                raise StackError(f"{program.name} cannot be started: {error}") from error
+        except OSError as error:
+            raise StackError(f"{program.name} cannot be started: {error}") from error
 
     def _revive(self, running: _Running) -> None:
         if not self._reviving or self._closed or running.held:

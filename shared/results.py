@@ -89,7 +89,7 @@ class Track(Contract):
     explanation: Explanation
     """Which regions and which frames the verdict rests on."""
     timeline: tuple[Window, ...]
-    """In order of time, without gaps in numbering but with gaps in time where the face was not seen."""
+    """In order of time, with gaps where the face was not seen."""
 
 
 class Coverage(Contract):
@@ -105,7 +105,7 @@ class Coverage(Contract):
     """Detected faces over all sampled frames."""
     faces_used: Annotated[int, Field(ge=0, examples=[18])]
     """Faces that were judged."""
-    dropped: Annotated[dict[str, int], Field(examples=[{"too_small": 1, "short_track": 0}])]
+    dropped: Annotated[dict[str, int], Field(examples=[{"too_small": 1}])]
     """Detected faces that were not judged, counted by reason; they make up faces_found - faces_used."""
 
 

@@ -22,7 +22,7 @@ from services.preprocess.verdicts import judge_track
 from services.preprocess.video import Frame, open_video
 from shared.jobs import Options, Progress, Stage, Timings
 from shared.releases import Release
-from shared.results import Media, ModelInfo, Result, Track
+from shared.results import ModelInfo, Result, Track
 
 FRAMES_PER_BATCH = 16
 """Sampled frames in memory at a time, and about as many faces as one request to the model holds."""
@@ -57,7 +57,7 @@ def analyze(
 ) -> tuple[Result, Timings]:
     """Judge every face of a video. Memory does not grow with the video's pixels, only by one feature per face and frame.
 
-    `report` is called after every batch of frames and may raise to stop the analysis. Raises MediaError for a video
+    `report` is called after every batch of frames and before every track, and may raise to stop the analysis. Raises MediaError for a video
     that cannot be read and InferenceError for a model that does not answer.
     """
     watch = Stopwatch()
@@ -75,16 +75,19 @@ def analyze(
                 encode(crops, sightings, release=release, classifier=classifier)
             report(progress(Stage.ANALYSING, done=sightings.frames_sampled, expected=expected))
         media, warnings = source.media(), source.warnings
-    report(progress(Stage.CLASSIFYING, done=sightings.frames_sampled, expected=sightings.frames_sampled))
-    with watch("infer"):
-        tracks = judge(sightings, media, release=release, classifier=classifier)
+    sightings.settle()
+    tracks: list[Track] = []
+    for number, track in enumerate(sightings.tracks(), start=1):
+        report(progress(Stage.CLASSIFYING, done=sightings.frames_sampled, expected=sightings.frames_sampled))
+        with watch("infer"):
+            tracks.append(judge_track(track, number=number, duration_ms=media.duration_ms, release=release, classifier=classifier))
     result = Result(
         id=job_id,
         model=ModelInfo(release=release.version, preprocess=release.preprocess),
         media=media,
         coverage=sightings.coverage(),
-        tracks=tracks,
-        warnings=warnings,
+        tracks=tuple(tracks),
+        warnings=(*warnings, *sightings.warnings()),
     )
     return result, watch.timings()
 
@@ -116,14 +119,6 @@ def encode(crops: list[Crop], sightings: Sightings, *, release: Release, classif
         sightings.add(crop.track, Sighting(frame=crop.frame, pts_ms=crop.pts_ms, box=crop.box, feature=feature, regions=regions))
 
 
-def judge(sightings: Sightings, media: Media, *, release: Release, classifier: Classifier) -> tuple[Track, ...]:
-    sightings.settle()
-    return tuple(
-        judge_track(track, number=number, duration_ms=media.duration_ms, release=release, classifier=classifier)
-        for number, track in enumerate(sightings.tracks(), start=1)
-    )
-
-
 def fractions(face: Face, rgb_hwc: Pixels) -> tuple[float, float, float, float]:
     """The face's box in fractions of the frame, cut off at its edges."""
     height, width = rgb_hwc.shape[:2]
@@ -133,8 +128,9 @@ def fractions(face: Face, rgb_hwc: Pixels) -> tuple[float, float, float, float]:
 
 def progress(stage: Stage, *, done: int, expected: int | None) -> Progress:
     """99 % at most: only the queue says 100, once the job has succeeded."""
-    percent = min(99, 100 * done // expected) if expected else 0
-    return Progress(stage=stage, frames_done=done, frames_total=expected and max(expected, done), percent=percent)
+    if not expected:
+        return Progress(stage=stage, frames_done=done)
+    return Progress(stage=stage, frames_done=done, frames_total=max(expected, done), percent=min(99, 100 * done // expected))
 
 
 def in_batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

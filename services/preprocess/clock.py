@@ -14,21 +14,25 @@ JITTER_SHARE: Final = 0.2
 
 
 class Clock:
-    """Turns presentation timestamps into integer milliseconds since the first frame, which never stand still or run back.
+    """Turns presentation timestamps into integer milliseconds of media time, which never stand still or run back.
 
     A frame without a timestamp, or with one that does not lie after its predecessor's, follows its predecessor by the
     nominal frame duration; what comes after a jump back continues from there.
     """
 
-    def __init__(self, *, time_base: Fraction | None, rate: Fraction | None) -> None:
-        """`time_base`: seconds per timestamp unit. `rate`: nominal frames per second. None or 0 where the container does not say."""
+    def __init__(self, *, time_base: Fraction | None, rate: Fraction | None, origin: int | None = None) -> None:
+        """`time_base`: seconds per timestamp unit. `rate`: nominal frames per second. None or 0 where the container does not say.
+
+        `origin`: the timestamp at which a player's clock shows 0, which is before the first frame where sound begins
+        earlier; None where the first frame is the beginning.
+        """
         if not time_base or time_base < 0:
             raise MediaTimestampsInvalid("the video stream has no time base")
         if time_base >= 1 and (not rate or rate * time_base < 1):  # what FFmpeg makes of a time base of zero
             raise MediaTimestampsInvalid(f"the video's clock counts in steps of {time_base} s")
         self._time_base = time_base
         self._nominal_units = max(1, round(1 / (rate * time_base))) if rate and rate > 0 else None
-        self._origin: int | None = None
+        self._origin = origin
         self._last: int | None = None
         self._duration: int | None = None
         self._gaps: tuple[int, int] | None = None
@@ -39,8 +43,11 @@ class Clock:
         Raises MediaTimestampsInvalid when neither the timestamp nor any duration says when the frame is shown.
         """
         now = self._elapsed(pts)
-        if self._last is None or now <= self._last:
-            now = 0 if self._last is None else self._last + self._step()
+        if self._last is None:
+            now = max(0, now)
+            self._origin = None if pts is None else pts - now
+        elif now <= self._last:
+            now = self._last + self._step()
             self._origin = None if pts is None else pts - now
         elif pts is not None:
             self._note_gap(now - self._last)
@@ -61,7 +68,7 @@ class Clock:
         return longest_ms - shortest_ms > max(JITTER_MS, JITTER_SHARE * shortest_ms)
 
     def _elapsed(self, pts: int | None) -> int:
-        """Units since the first frame; -1 says that the timestamp does not tell."""
+        """Units since the origin; -1 says that the timestamp does not tell."""
         return -1 if pts is None or self._origin is None else pts - self._origin
 
     def _step(self) -> int:

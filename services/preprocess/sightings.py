@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from services.preprocess.faces import MAX_FACES
 from shared.results import Coverage
 
 Floats = npt.NDArray[np.float32]
@@ -38,12 +39,18 @@ class Sightings:
     frames_with_face: int = 0
     faces_found: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    _crowded: bool = False
+    """Whether a frame may have held more faces than the detector hands over."""
     _tracks: defaultdict[int, list[Sighting]] = field(default_factory=lambda: defaultdict(list))
 
     def saw_frame(self, *, faces: int) -> None:
         self.frames_sampled += 1
         self.frames_with_face += faces > 0
         self.faces_found += faces
+        self._crowded = self._crowded or faces >= MAX_FACES
+
+    def warnings(self) -> tuple[str, ...]:
+        return ("faces-truncated",) if self._crowded else ()
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] += 1

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 MAX_GAP_MS: Final = 1000
+PATIENCE_SAMPLES: Final = 2
+"""A face is waited for over so many samples at least, however far apart they are."""
 LEAST_AFFINITY: Final = -0.2
 """What two boxes of one size have that just touch, side by side: a face may move by its own width from sample to sample."""
 FRESH_SHARE: Final = 0.5
@@ -50,14 +52,19 @@ class Tracker:
         self._least_affinity = least_affinity
         self._trails: list[Trail] = []
         self._count = 0
+        self._last_pts_ms: int | None = None
 
     def update(self, pts_ms: int, boxes_xyxy: NDArray[np.floating]) -> list[int]:
         """The track of each box of the frame at `pts_ms`. Boxes are (N, 4) pixels; frames come in order of time.
 
-        A face that is not seen for longer than `max_gap_ms` is no longer waited for.
+        A face that is not seen for longer than `max_gap_ms`, or than two samples where these are further apart, is no longer
+        waited for.
         """
         boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-        self._trails = [trail for trail in self._trails if pts_ms - trail.pts_ms <= self._max_gap_ms]
+        apart_ms = 0 if self._last_pts_ms is None else pts_ms - self._last_pts_ms
+        self._last_pts_ms = pts_ms
+        patience_ms = max(self._max_gap_ms, PATIENCE_SAMPLES * apart_ms)
+        self._trails = [trail for trail in self._trails if pts_ms - trail.pts_ms <= patience_ms]
         known = self._matched(pts_ms, boxes)
         seen = [
             known[index].seen(pts_ms, box) if index in known else self._begun(pts_ms, box)  # in this order: numbers follow boxes

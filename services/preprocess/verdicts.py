@@ -90,7 +90,7 @@ def explain(sightings: Sequence[Sighting], frame_weights: Floats) -> Explanation
         frames=tuple(
             DecidingFrame(
                 pts_ms=sightings[i].pts_ms,
-                weight=rounded(frame_weights[i]),
+                weight=float(f"{frame_weights[i]:.3g}"),  # one of thousands of frames may weigh less than any fixed decimal
                 box=sightings[i].box,
                 regions=shares(sightings[i].regions),
             )

@@ -6,6 +6,7 @@ Headers are believed for nothing but an estimate: what counts is what was decode
 become MediaErrors.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ MISSING_SHARE: Final = 0.05
 """Media time that a header may promise in vain, the larger of these two, before the file counts as cut off."""
 
 CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+AVI: Final = "avi"
+DURATION_TAG: Final = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 CODECS: Final = frozenset(
     {"av1", "dnxhd", "ffv1", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video"}
     | {"mpeg4", "msmpeg4v2", "msmpeg4v3", "prores", "rawvideo", "theora", "vc1", "vp8", "vp9"}
@@ -63,7 +66,7 @@ class Frame:
     """One sampled frame."""
 
     pts_ms: int
-    """Media time since the first frame of the video."""
+    """Media time, as a player of the file shows it."""
     rgb_hwc: NDArray[np.uint8]
     """(H, W, 3), upright. All frames of a video have the same H and W."""
 
@@ -139,7 +142,9 @@ class Video:
         self._stream = stream
         self._max_pixels = max_pixels
         self._max_duration_ms = max_duration_ms
-        self._clock = Clock(time_base=stream.time_base, rate=stream.guessed_rate or stream.average_rate)
+        self._clock = Clock(
+            time_base=stream.time_base, rate=stream.guessed_rate or stream.average_rate, origin=_start_of(container, stream)
+        )
         self._geometry: Geometry | None = None
         self._frames_decoded = 0
         self._damage = ""
@@ -172,6 +177,8 @@ class Video:
         if self._started:
             raise RuntimeError("the frames of a video can be read once; open it again")
         self._started = True
+        if (self._header_duration_ms() or 0) > self._max_duration_ms:  # else half an hour of work would end in this error, too
+            raise MediaDurationExceeded(f"{self._header_duration_ms()} ms; the limit is {self._max_duration_ms} ms")
         sampler = Sampler(sample_fps)
         for pts_ms, picture in self._timed_pictures():
             if sampler.wants(pts_ms):
@@ -213,14 +220,14 @@ class Video:
             _check_pixels(picture.width, picture.height, self._max_pixels)
             pts_ms = self._clock.tell_ms(self._timestamp(picture), picture.duration)
             if self._clock.end_ms > self._max_duration_ms:
-                raise MediaDurationExceeded(f"more than {self._max_duration_ms} ms")
+                raise MediaDurationExceeded(f"the limit is {self._max_duration_ms} ms")
             self._geometry = self._geometry or Geometry.of(picture)
             self._frames_decoded += 1
             yield pts_ms, picture
 
     def _timestamp(self, picture: VideoFrame) -> int | None:
         """AVI knows no presentation times: FFmpeg fills in the order of decoding, which goes back and forth where there are B-frames."""
-        trusts_pts = self._container.format.name != "avi"
+        trusts_pts = self._container.format.name != AVI
         return picture.pts if trusts_pts and picture.pts is not None else picture.dts
 
     def _pictures(self) -> Iterator[VideoFrame]:
@@ -267,11 +274,31 @@ class Video:
         return self._finished and promised_ms - self._clock.end_ms > max(MISSING_MS, MISSING_SHARE * promised_ms)
 
     def _header_duration_ms(self) -> int | None:
+        """What the file says of its video stream; what it says of the whole only where that is all there is in it."""
+        duration_ms = 0
         if self._stream.duration and self._stream.time_base:
             duration_ms = round(self._stream.duration * self._stream.time_base * MS)
-        else:
+        elif tag := _tagged_duration_ms(self._stream):
+            duration_ms = tag
+        elif len(self._container.streams) == 1:
             duration_ms = round(Fraction(self._container.duration or 0, av.time_base) * MS)
         return duration_ms if duration_ms > 0 else None
+
+
+def _start_of(container: InputContainer, stream: VideoStream) -> int | None:
+    """The container's own beginning, in timestamps of the stream; None where there is none to tell, as in AVI."""
+    if container.start_time is None or not stream.time_base or container.format.name == AVI:
+        return None
+    return round(Fraction(container.start_time, av.time_base) / stream.time_base)
+
+
+def _tagged_duration_ms(stream: VideoStream) -> int | None:
+    """Matroska's tag on a stream, such as 00:00:05.040000000."""
+    match = DURATION_TAG.fullmatch(stream.metadata.get("DURATION", ""))
+    if match is None:
+        return None
+    hours, minutes, seconds = match.groups()
+    return round((int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)) * MS)
 
 
 def _open_container(path: Path, *, max_pixels: int, io_timeout_s: float) -> InputContainer:

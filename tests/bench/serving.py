@@ -10,14 +10,13 @@ import httpx
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN
-from safetensors.torch import load_file
 
 from deploy.stack import Stack, newest_release
 from services.preprocess.regions import face_tensor
 from shared import releases
 from shared.jobs import FINAL_STATES, Job, JobState
 from tests.bench.figures import Figure
-from training.network import ClipClassifier, FrameEncoder
+from training.export import read_networks
 
 ROUNDS = 3
 EVERY_FRAME_FPS = 60
@@ -83,10 +82,7 @@ def analyse(client: httpx.Client, video: Path, *, fps: float) -> Job:
 def plain_way(weights: Path) -> Callable[[Path], int]:
     """What one writes first: decode, detect and judge frame by frame, eagerly, with everybody's defaults."""
     release = releases.read(weights / "release.json")
-    encoder, clip = FrameEncoder(width=release.width).eval(), ClipClassifier(release.feature_size).eval()
-    tensors = load_file(weights / "weights.safetensors")
-    for prefix, module in (("encoder.", encoder), ("clip.", clip)):
-        module.load_state_dict({name.removeprefix(prefix): tensor.float() for name, tensor in tensors.items() if name.startswith(prefix)})
+    encoder, clip = read_networks(release, weights / "weights.safetensors")
     detector = MTCNN(keep_all=True, device="cpu")
 
     @torch.inference_mode()

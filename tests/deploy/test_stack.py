@@ -11,6 +11,7 @@ import redis
 from deploy import stack
 from deploy.stack import Stack, StackError, answers, export, free_ports, newest_release, redis_program, redis_server, running_at
 from deploy.supervisor import Supervisor
+from shared.releases import Release
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -65,6 +66,20 @@ def test_a_release_that_cannot_be_built_says_why(tmp_path: Path, random_release:
     (random_release / "weights.safetensors").write_bytes(b"not tensors")
     with pytest.raises(StackError, match=r"(?s)release 1 could not be built.*safetensors"):
         export(random_release, models=tmp_path / "models", log=tmp_path / "logs" / "export.log", announce=print)
+
+
+def test_another_release_of_the_same_version_is_not_served_for_it(tmp_path: Path) -> None:
+    models, weights = tmp_path / "models", tmp_path / "000001"
+    published = models / "mien_000001"
+    for folder, digest in ((published, "1" * 64), (weights, "2" * 64)):
+        folder.mkdir(parents=True)
+        release = Release(
+            version=1, size=64, width=0.25, feature_size=128, training={}, metrics={}, data=(), commit="c", notes="", files={"w": digest}
+        )
+        (folder / "release.json").write_text(release.model_dump_json())
+    export(published, models=models, log=tmp_path / "log", announce=print)
+    with pytest.raises(StackError, match="another release 1"):
+        export(weights, models=models, log=tmp_path / "log", announce=print)
 
 
 def test_two_stacks_never_share_a_home(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The supervisor, over small programs that do one thing wrong each."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,3 +152,15 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_lost_folder_of_logs_does_not_take_the_stack_down(supervisor: Supervisor) -> None:
+    for name in ("one", "two"):
+        supervisor.start(Program(name=name, command=SLEEPS))
+    supervisor.revive()
+    shutil.rmtree(supervisor.log("one").parent)
+    killed, kept = supervisor.pid("one"), supervisor.pid("two")
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: supervisor.pid("one") != killed)
+    assert supervisor.pid("two") == kept
+    assert psutil.pid_exists(kept)

@@ -108,6 +108,8 @@ def test_a_face_is_followed_judged_and_explained(mien, portrait):
     (track,) = result["tracks"]
     assert (track["track_id"], track["start_ms"], track["frames"]) == ("t1", 0, 16)
     assert [window["start_ms"] for window in track["timeline"]] == [0, 500, 1000, 1500]
+    if mien.shipped:
+        assert track["verdict"]["label"] == "happy", "she smiles, in colour"
     assert result["warnings"] == []
     assert "not a determination of a person's inner state" in result["disclosure"]
 

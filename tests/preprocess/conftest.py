@@ -34,9 +34,13 @@ class Clips:
         rotate_clockwise: int = 0,
         tracks: int = 1,
         index_first: bool = False,
+        sound_ms: int = 0,
         **codec_options: str,
     ) -> Path:
-        """A clip whose frame `k` shows `picture(k)`, by default its number, at `pts_ms[k]` or at a steady rate."""
+        """A clip whose frame `k` shows `picture(k)`, by default its number, at `pts_ms[k]` or at a steady rate.
+
+        Beside it a tone from 0 to `sound_ms`.
+        """
         times = list(pts_ms) if pts_ms is not None else [round(k * 1000 / fps) for k in range(frames)]
         picture = picture or coded
         path = self.folder / name
@@ -45,6 +49,8 @@ class Clips:
             for stream in streams:
                 if rotate_clockwise:
                     stream.set_display_rotation(-rotate_clockwise)
+            if sound_ms:
+                self._tone(container, sound_ms)
             for index, pts in enumerate(times):
                 for stream in streams:
                     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture(index)), format="rgb24")
@@ -53,6 +59,15 @@ class Clips:
             for stream in streams:
                 container.mux(stream.encode(None))
         return path
+
+    def _tone(self, container, sound_ms):
+        rate, samples = 16_000, 1024
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        for start in range(0, sound_ms * rate // 1000, samples):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, samples), dtype=np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
     def _stream(self, container, codec, first, fps, options):
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)

@@ -57,7 +57,14 @@ def test_a_face_that_stops_while_out_of_sight_is_found_again():
 def test_nobody_is_waited_for_longer_than_the_gap(gap_ms, number):
     tracker = Tracker(max_gap_ms=1000)
     tracker.update(0, np.array([box(100)]))
+    for pts_ms in range(125, gap_ms - 125, 125):
+        tracker.update(pts_ms, np.empty((0, 4)))
     assert tracker.update(gap_ms, np.array([box(100)])) == [number]
+
+
+def test_samples_that_are_far_apart_are_still_one_track():
+    tracker = Tracker(max_gap_ms=1000)
+    assert [tracker.update(pts_ms, np.array([box(100)])) for pts_ms in (0, 2000, 4001, 6000)] == [[1]] * 4
 
 
 def test_a_cut_to_somebody_elsewhere_begins_a_track():

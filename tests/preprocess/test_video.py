@@ -84,6 +84,21 @@ def test_one_frame(clips, read):
     assert media.frames_decoded == 1
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_times_are_those_that_a_player_shows_when_sound_begins_first(clips, read, name):
+    seen, _, _ = read(clips.write(name, pts_ms=range(2000, 3000, 40), sound_ms=3000))
+    assert seen[0] == (2000, 0)
+    assert seen[-1] == (2960, 24)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_sound_that_goes_on_after_the_picture_is_no_damage(clips, read, name):
+    path = clips.write(name, frames=50, sound_ms=10_000)
+    assert read(path)[2] == ()
+    with open_video(path) as video:
+        assert video.expected_frames(8) == 16
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.avi", "libx264"), ("b.avi", "mpeg4"), ("c.mkv", "ffv1"), ("d.webm", "libvpx-vp9"), ("e.mov", "mjpeg")]
 )
