@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from services.gateway import analyses, catalogue, operations, problems
+from services.gateway import analyses, catalogue, operations, page, problems
 from services.gateway.access import Access
 from services.gateway.lingering import LingeringClose
 from services.gateway.metrics import Metrics
@@ -42,7 +42,7 @@ def create_app(*, queue: GatewayQueue, videos: Videos, triton_http: str, limits:
 
     # FastAPI's own /docs is a page of links to a CDN, and stays blank where nothing but this server can be reached.
     app = FastAPIOffline(title="Mien", version="1", lifespan=lifespan, openapi_tags=TAGS, redoc_url=None, redirect_slashes=False)
-    for router in (analyses.router, operations.router, catalogue.router):
+    for router in (analyses.router, operations.router, catalogue.router, page.router):
         app.include_router(router)
     problems.install(app)
     app.add_middleware(Access, metrics=metrics)
