@@ -148,7 +148,9 @@ class Sink:
 
     def _store(self, batch: bytearray) -> None:
         with storage_errors():
-            self._file.write(batch)
+            rest = memoryview(batch)
+            while rest:  # an unbuffered file may take less than it is given, and does so where the disk fills up
+                rest = rest[self._file.write(rest) :]
         self._hash.update(batch)
 
 

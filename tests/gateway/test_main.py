@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -56,6 +57,15 @@ def test_the_environment_is_heeded_and_every_line_is_json(process: tuple["subpro
     assert [(line["route"], line["status"]) for line in requests] == [("/v1/analyses", status) for status in (202, 413, 400)]
     assert "127.0.0.1" not in json.dumps([line for line in lines if line["logger"] != "uvicorn.error"])
     assert "traceback" not in output.lower()
+
+
+def test_a_video_that_the_disk_takes_only_in_part_is_refused(process: tuple["subprocess.Popen[str]", str], tmp_path: Path) -> None:
+    running, url = process
+    assert soon(lambda: alive(url), within_s=20)
+    resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (900, 900))  # which, like a full disk, makes the last write a short one
+    answer = httpx.post(f"{url}/v1/analyses", content=b"x" * 1000, headers=RAW, trust_env=False)
+    assert (answer.status_code, answer.json()["dependency"]) == (503, "storage")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_nothing_heavy_is_imported() -> None:
