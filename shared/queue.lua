@@ -4,7 +4,7 @@
                                    entry       the stream entry that stands for the job while it is queued or running
                                    lease       token of the attempt that holds the job, or that ended it
                                    errors      attempts that ended in an error worth another try
-                                   waiting_ms  when the job was first handed back because no model answered
+                                   waiting_ms  when the job was first handed back because no model answered, since it last got somewhere
     mien:queue           stream  one entry per job that is queued or running, oldest first. Consumer group `workers`: a claimed
                                  entry is pending, and its idle time there is the age of the holder's last beat
     mien:delayed         zset    id by the time at which the job is tried again; such a job is `queued` but has no entry
@@ -21,8 +21,8 @@
                           '- cancel -> canceled      succeed, fail, canceled -> succeeded, failed, canceled
 
 All times are Unix milliseconds of Redis's own clock, but for created_ms, which the gateway wrote. The whole file is one
-script: the first argument names the command, and each command happens whole or not at all. The keys are not declared to
-Redis, so a cluster is no place for them. ]]
+script: the first argument names the command, and no other command runs in between (Redis does not roll back, so a command
+checks before it writes). The keys are not declared to Redis, so a cluster is no place for them. ]]
 
 local QUEUE, GROUP, CONSUMER = 'mien:queue', 'workers', 'worker'
 local DELAYED, EXPIRES, WORKED, ALIASES = 'mien:delayed', 'mien:expires', 'mien:worked', 'mien:aliases'
@@ -84,7 +84,6 @@ local function finish(id, state, ...)
   redis.call('HSET', record(id), 'ended_ms', at, ...)
   enter(id, state)
   redis.call('ZADD', EXPIRES, at + KEEP_MS, place(id))
-  redis.call('PEXPIREAT', record(id), at + KEEP_MS)
 end
 
 local function forget(member)
@@ -96,7 +95,12 @@ local function forget(member)
   for _, state in ipairs(STATES) do redis.call('ZREM', index(state), member) end
 end
 
--- Redis drops an expired record by itself, but not its places in the sets.
+-- Whether a job is to be forgotten by now. It is unknown from then on, though it may take some calls until it is gone.
+local function is_expired(member, at)
+  local due = redis.call('ZSCORE', EXPIRES, member)
+  return due and tonumber(due) <= at
+end
+
 local function forget_expired(at)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', at, 'LIMIT', 0, BATCH)) do forget(member) end
 end
@@ -107,6 +111,9 @@ local function enqueue_due(at)
     enqueue(id)
   end
 end
+
+local function uncharge(id) redis.call('HINCRBY', record(id), 'attempts', -1) end
+local function got_somewhere(id) return (cjson.decode(get(id, 'progress')).frames_done or 0) > 0 end
 
 -- Take a running job back from its attempt. Returns false when it shall not run again.
 local function take_back(id)
@@ -120,9 +127,8 @@ local function take_back(id)
   return true
 end
 
--- The job keeps its entry, and so its place at the front; an attempt that is handed back is not charged.
+-- The job keeps its entry, and so its place at the front.
 local function hand_back(id)
-  redis.call('HINCRBY', record(id), 'attempts', -1)
   if take_back(id) then
     redis.call('XCLAIM', QUEUE, GROUP, CONSUMER, 0, get(id, 'entry'), 'IDLE', HANDED_BACK_MS, 'JUSTID')
   end
@@ -180,15 +186,23 @@ function commands.submit(id, ...)
   return 1
 end
 
-function commands.get(id) return redis.call('HGETALL', record(id)) end
+function commands.get(id)
+  if redis.call('EXISTS', record(id)) == 0 or is_expired(place(id), now()) then return {} end
+  return redis.call('HGETALL', record(id))
+end
 
+-- Goes on behind what has expired, so that only the end of the list makes a page short.
 function commands.list(name, before, limit)
   forget_expired(now())
   local jobs = {}
-  for _, member in ipairs(redis.call('ZREVRANGEBYLEX', index(name), before, '-', 'LIMIT', 0, limit)) do
-    local fields = commands.get(id_of(member))
-    if #fields > 0 then table.insert(jobs, fields) end
-  end
+  repeat
+    local members = redis.call('ZREVRANGEBYLEX', index(name), before, '-', 'LIMIT', 0, limit - #jobs)
+    for _, member in ipairs(members) do
+      local fields = commands.get(id_of(member))
+      if #fields > 0 then table.insert(jobs, fields) end
+      before = '(' .. member
+    end
+  until #members == 0 or #jobs == tonumber(limit)
   return jobs
 end
 
@@ -281,6 +295,7 @@ function commands.canceled(id, token) return conclude(id, token, holds(id, token
 
 function commands.release(id, token)
   if not holds(id, token) then return 0 end
+  uncharge(id)
   hand_back(id)
   return 1
 end
@@ -288,11 +303,13 @@ end
 -- These two answer with the state they led to, or with nothing when the lease was lost.
 function commands.postpone(id, token, deadline_ms, failure)
   if not holds(id, token) then return end
-  local at = now()
+  local at, charged = now(), got_somewhere(id) -- else a job that takes the model down each time would go on for ever
+  if charged then redis.call('HDEL', record(id), 'waiting_ms') end
   redis.call('HSETNX', record(id), 'waiting_ms', at)
   if at - get(id, 'waiting_ms') >= tonumber(deadline_ms) then
     finish(id, 'failed', 'failure', failure)
   else
+    if not charged then uncharge(id) end
     hand_back(id)
   end
   return get(id, 'state')

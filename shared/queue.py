@@ -32,6 +32,7 @@ from shared.jobs import FINAL_STATES, Contract, Failure, Job, JobState, Progress
 
 Alias = Literal["champion", "canary", "shadow"]
 """What a release is used for. Only the champion judges jobs."""
+CHAMPION: Final[Alias] = "champion"
 
 _SCRIPT: Final = Path(__file__).with_name("queue.lua").read_text()
 _TEXT_FIELDS: Final = frozenset({"id", "sha256", "state"})
@@ -115,10 +116,13 @@ class GatewayQueue:
         return JobPage(jobs=jobs, next_cursor=_cursor_after(jobs[-1]) if len(found) > limit else None)
 
     async def cancel(self, job_id: str) -> Job:
-        """Cancel a queued job at once, or ask a running one to stop. Raises JobNotFound; StateConflict when the job has ended."""
+        """Cancel a queued job at once, or ask a running one to stop; asking again is harmless.
+
+        Raises JobNotFound; StateConflict when the job has ended otherwise.
+        """
         state, fields = await self._call("cancel", job_id)
         job = _found(fields)
-        if state in FINAL_STATES:
+        if state in FINAL_STATES - {JobState.CANCELED}:
             raise StateConflict(f"state: {job.state}", state=job.state)
         return job
 
@@ -225,10 +229,15 @@ class WorkerQueue:
         """Hand the job back for anyone to take at once; the attempt does not count. False when the lease was lost."""
         return bool(self._call("release", lease.job.id, lease.token))
 
+    def forget(self, lease: Lease) -> bool:
+        """Forget a job that has no files: it was deleted, or nobody was ever promised it. False when it was forgotten already."""
+        return bool(self._call("delete", lease.job.id))
+
     def postpone(self, lease: Lease, failure: Failure, *, deadline_s: float) -> JobState | None:
         """Hand the job back because no model answers, or fail it if that first happened `deadline_s` ago.
 
-        The attempt does not count. The job's new state, or None when the lease was lost.
+        The attempt does not count, unless it has analysed a frame: then a model did answer, and the wait begins anew.
+        The job's new state, or None when the lease was lost.
         """
         return _state(self._call("postpone", lease.job.id, lease.token, _milliseconds(deadline_s), failure.model_dump_json()))
 

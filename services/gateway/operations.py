@@ -16,14 +16,12 @@ from services.gateway.parts import Given, Parts
 from services.gateway.problems import DependencyUnavailable
 from services.gateway.schemas import Check, Health, Readiness
 from shared.errors import InferenceUnavailable, MienError, QueueUnavailable
-from shared.queue import Depth
+from shared.queue import CHAMPION, Depth
 from shared.releases import GRAPHS, model_name
 
 router = APIRouter(tags=["operations"])
 
 CHECK_TIMEOUT_S: Final = 2.0
-CHAMPION: Final = "champion"
-"""The alias of the release that new jobs are pinned to."""
 
 
 @router.get("/healthz", summary="Is the process alive", responses=problems())
@@ -61,9 +59,8 @@ async def metrics(parts: Given) -> Response:
 async def depth(parts: Parts) -> Depth | None:
     """How many jobs there are; None when the queue does not answer, which is no reason to hide the other metrics."""
     try:
-        async with asyncio.timeout(CHECK_TIMEOUT_S):
-            return await parts.queue.depth()
-    except (QueueUnavailable, TimeoutError):
+        return await parts.queue.depth()
+    except QueueUnavailable:
         return None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shared import releases
 from shared.errors import ModelVersionUnavailable, ReleaseError
-from shared.queue import WorkerQueue
+from shared.queue import CHAMPION, WorkerQueue
 from shared.releases import Release
 
 log = logging.getLogger(__name__)
@@ -37,13 +37,13 @@ class Champion:
         return release
 
     def _version(self) -> int:
-        version = self._queue.alias("champion")
+        version = self._queue.alias(CHAMPION)
         if version is not None:
             return version
         published = releases.published(self._models)
         if not published:
             raise ModelVersionUnavailable("nothing is published")
-        return self._queue.default_alias("champion", published[-1])
+        return self._queue.default_alias(CHAMPION, published[-1])
 
     def _checked(self, version: int) -> Release:
         """A release is immutable, so its digests are checked once."""

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule, run_state_machine_as_test
 
-from shared.errors import InferenceUnavailable, InternalError, MediaCorrupt, StateConflict
+from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MediaCorrupt, StateConflict
 from shared.jobs import FINAL_STATES, Failure, Job, JobState, Progress, Timings
 from shared.queue import Beat, GatewayQueue, Lease, WorkerQueue
 
@@ -40,13 +40,15 @@ class Expected:
     cancel_requested: bool = False
     silent: bool = False
     delayed: bool = False
+    analysed: bool = False
+    """Whether the attempt has shown a frame done."""
 
     @property
     def free(self) -> bool:
         return self.silent if self.state == JobState.RUNNING else self.state == JobState.QUEUED and not self.delayed
 
     def begin(self, token: str) -> None:
-        self.state, self.token, self.given, self.silent = JobState.RUNNING, token, True, False
+        self.state, self.token, self.given, self.silent, self.analysed = JobState.RUNNING, token, True, False, False
         self.attempts += 1
 
     def end(self, state: JobState) -> None:
@@ -109,14 +111,14 @@ class QueueMachine(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.jobs)))
         expected = self.jobs[job_id]
-        if expected.state in FINAL_STATES:
+        if expected.state in FINAL_STATES - {JobState.CANCELED}:
             with pytest.raises(StateConflict):
                 self.loop.run(self.gateway.cancel(job_id))
             return
         self.loop.run(self.gateway.cancel(job_id))
         if expected.state == JobState.RUNNING:
             expected.cancel_requested = True
-        else:
+        elif expected.state == JobState.QUEUED:
             expected.end(JobState.CANCELED)
 
     @precondition(lambda self: self.jobs)
@@ -160,7 +162,16 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(held=leases, percent=st.integers(0, 100))
     def report(self, held: tuple[WorkerQueue, Lease], percent: int) -> None:
         queue, lease = held
-        assert queue.report(lease, Progress(percent=percent)) == self.answer(lease)
+        assert queue.report(lease, Progress(frames_done=percent, percent=percent)) == self.answer(lease)
+        if job := self.held(lease):
+            job.analysed = percent > 0
+
+    @rule(held=leases)
+    def forget_without_files(self, held: tuple[WorkerQueue, Lease]) -> None:
+        queue, lease = held
+        assert queue.forget(lease) == (lease.job.id in self.jobs)
+        if lease.job.id in self.jobs:
+            self.forget(lease.job.id)
 
     @rule(held=leases)
     def succeed(self, held: tuple[WorkerQueue, Lease]) -> None:
@@ -198,7 +209,7 @@ class QueueMachine(RuleBasedStateMachine):
             done = queue.release(lease)
         assert done == (job is not None)
         if job:
-            job.attempts -= 1
+            job.attempts -= 0 if postponed and job.analysed else 1
             job.come_back()
 
     @rule(held=leases)
@@ -238,8 +249,10 @@ class QueueMachine(RuleBasedStateMachine):
     def expire(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(job_id for job_id, job in self.jobs.items() if job.state in FINAL_STATES)))
         created_ms = self.redis.hget(f"mien:job:{job_id}", "created_ms")
-        self.redis.delete(f"mien:job:{job_id}")
         self.redis.zadd("mien:expires", {f"{created_ms} {job_id}": 0})
+        for ask in (self.gateway.get, self.gateway.cancel):
+            with pytest.raises(JobNotFound):
+                self.loop.run(ask(job_id))
         self.loop.run(self.gateway.list())  # which tidies up, as a claim does
         self.forget(job_id)
 
