@@ -128,6 +128,10 @@ class ResultGone(JobError):
     """The result of this analysis is no longer kept."""
 
 
+class ResultUnreadable(JobError):
+    """The result was written by another version of Mien, and this one cannot read it."""
+
+
 class AttemptsExhausted(JobError):
     """Every worker that took this job died with it."""
 

@@ -2,8 +2,10 @@
 
     data/
       incoming/<job id>          an upload that is still being received
+      incoming/<job id>.folder   the same on its way to become an analysis
+      incoming/<job id>.deleted  an analysis on its way out
       analyses/<job id>/
-        manifest.json            the job as it was accepted, so that Redis can be rebuilt
+        manifest.json            the job as it was accepted, so that Redis could be rebuilt
         video                    the upload
         result.json              shared.results.Result, once the job has succeeded
 
@@ -16,12 +18,14 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from shared.errors import InsufficientStorage, JobNotFound, ResultGone, StorageError
+from pydantic import ValidationError
+
+from shared.errors import InsufficientStorage, JobNotFound, ResultGone, ResultUnreadable, StorageError
 from shared.jobs import Job
 from shared.results import Result
 
@@ -37,17 +41,18 @@ class Videos:
         self._analyses = root / "analyses"
 
     def prepare(self) -> None:
-        """Make the folders, and drop what a killed gateway left half received. Called once by each service as it starts."""
+        """Make the folders, and drop what a killed gateway left half received or half deleted. Called by each service as it starts."""
         with storage_errors():
             self._incoming.mkdir(parents=True, exist_ok=True)
             self._analyses.mkdir(parents=True, exist_ok=True)
             self._sweep(before=time.time() - LONGEST_UPLOAD_S)
 
     def _sweep(self, *, before: float) -> None:
-        """An upload that has not grown since then never will; none of it was ever promised to anybody."""
+        """An upload that has not grown since then never will; nobody was promised any of it, or has deleted it since."""
         for path in self._incoming.iterdir():
-            if path.stat().st_mtime < before:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # meanwhile it was accepted, given up, or swept by another service
+                if path.stat().st_mtime < before:
+                    remove(path)
 
     def check(self) -> None:
         """Raise StorageError unless a small file can be made durable right now."""
@@ -71,45 +76,58 @@ class Videos:
                 os.fsync(file.fileno())
             self.incoming(job.id).rename(folder / "video")
             write_durably(folder / "manifest.json", job.model_dump_json(indent=1).encode())
-            fsync_folder(folder)
             folder.rename(self._analyses / job.id)
             fsync_folder(self._analyses)
-
-    def discard(self, job_id: str) -> None:
-        """Drop an upload that did not become an analysis."""
-        with storage_errors():
-            self.incoming(job_id).unlink(missing_ok=True)
-            shutil.rmtree(self._incoming / f"{job_id}.folder", ignore_errors=True)
 
     def video(self, job_id: str) -> Path:
         """The uploaded file. Raises JobNotFound when it has been deleted."""
         path = self._analyses / job_id / "video"
-        if not path.is_file():
-            raise JobNotFound("the video has been deleted")
+        with storage_errors():
+            if not path.is_file():
+                raise JobNotFound("the video has been deleted")
         return path
 
     def write_result(self, result: Result) -> None:
         """Make a result durable. Raises JobNotFound when the analysis was deleted meanwhile."""
-        folder = self._analyses / result.id
-        if not folder.is_dir():
-            raise JobNotFound("the analysis has been deleted")
         with storage_errors():
-            write_durably(folder / "result.json", result.model_dump_json().encode())
+            try:
+                write_durably(self._result(result.id), result.model_dump_json().encode())
+            except FileNotFoundError:
+                raise JobNotFound("the analysis has been deleted") from None
 
     def read_result(self, job_id: str) -> Result:
-        """The result, which must have been written. Raises ResultGone when it has been deleted since."""
-        path = self._analyses / job_id / "result.json"
-        if not path.is_file():
-            raise ResultGone("the result has been deleted")
-        with storage_errors():
-            return Result.model_validate_json(path.read_bytes())
+        """The result, which must have been written. Raises ResultGone when it has been deleted since, and ResultUnreadable."""
+        with still_there():
+            content = self._result(job_id).read_bytes()
+        try:
+            return Result.model_validate_json(content)
+        except ValidationError as error:
+            raise ResultUnreadable from error
 
-    def delete(self, job_id: str) -> None:
-        """Remove everything of one analysis; removing it twice is fine."""
+    def result_written_ns(self, job_id: str) -> int:
+        """When the result was written: it says when a result that was read before must be read anew. Raises ResultGone."""
+        with still_there():
+            return self._result(job_id).stat().st_mtime_ns
+
+    def delete(self, job_id: str) -> bool:
+        """Remove everything of one analysis, or of an upload that did not become one. False when there was no analysis.
+
+        The folder is moved away first: whoever writes a result at that moment fails by its path, and nothing comes back. When this
+        raises StorageError the same call finishes the work, or a later `prepare` does.
+        """
+        deleted = self._incoming / f"{job_id}.deleted"
         with storage_errors():
-            self.discard(job_id)
-            shutil.rmtree(self._analyses / job_id, ignore_errors=True)
-            fsync_folder(self._analyses)
+            with suppress(FileNotFoundError):
+                (self._analyses / job_id).rename(deleted)
+            for folder in (self._incoming, self._analyses):
+                fsync_folder(folder)  # which fails where there is none, unlike the renaming
+            existed = deleted.is_dir()
+            for path in (self.incoming(job_id), self._incoming / f"{job_id}.folder", deleted):
+                remove(path)
+        return existed
+
+    def _result(self, job_id: str) -> Path:
+        return self._analyses / job_id / "result.json"
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -125,6 +143,12 @@ def write_durably(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it. Only what is gone already is no error."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def fsync_folder(folder: Path) -> None:
@@ -143,3 +167,13 @@ def storage_errors() -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (InsufficientStorage if full else StorageError)(error.strerror or str(error)) from error
+
+
+@contextmanager
+def still_there() -> Iterator[None]:
+    """Around reading a result that was there once."""
+    with storage_errors():
+        try:
+            yield
+        except FileNotFoundError:
+            raise ResultGone("the result has been deleted") from None

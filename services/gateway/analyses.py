@@ -1,6 +1,7 @@
 """`/v1/analyses`: post a video, follow it, read the result, stop it, remove it."""
 
 import asyncio
+import logging
 import re
 import secrets
 import time
@@ -27,9 +28,11 @@ from services.gateway.problems import (
 )
 from services.gateway.schemas import EXAMPLE_ID, Analysis, AnalysisPage, ResultPage
 from services.gateway.uploads import Received, open_body, receive
-from shared.errors import InsufficientStorage, JobNotFound, MediaEmpty, ResultGone, ResultNotReady, StateConflict
+from shared.errors import InsufficientStorage, JobNotFound, MediaEmpty, ResultGone, ResultNotReady, ResultUnreadable, StateConflict
 from shared.jobs import FINAL_STATES, Job, JobState, Options
 from shared.videos import Videos
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
 
@@ -95,6 +98,7 @@ async def create(request: Request, response: Response, parts: Given, options: An
         await to_thread.run_sync(parts.videos.accept, job)
         await parts.queue.submit(job)
     parts.metrics.uploaded(job.size_bytes)
+    log.info("accepted", extra={"request_id": request.state.request_id, "job_id": job.id, "size_bytes": job.size_bytes})
     response.headers["Location"] = f"/v1/analyses/{job.id}"
     return show(job, response)
 
@@ -135,7 +139,7 @@ async def read(analysis_id: AnalysisId, response: Response, parts: Given) -> Ana
     summary="Read the result",
     responses={
         200: examples.shown(examples.RESULT),
-        **problems(JobNotFound, StateConflict, ResultNotReady, ResultGone, ValidationFailed, DependencyUnavailable),
+        **problems(JobNotFound, StateConflict, ResultNotReady, ResultGone, ResultUnreadable, ValidationFailed, DependencyUnavailable),
     },
 )
 async def results(analysis_id: AnalysisId, parts: Given, page_size: Windows = 0, page_token: PageToken = None) -> ResultPage:
@@ -143,7 +147,7 @@ async def results(analysis_id: AnalysisId, parts: Given, page_size: Windows = 0,
     start = pages.start_of(page_token)
     require_result(await parts.queue.get(analysis_id))
     size = pages.page_size(page_size, default=WINDOWS_DEFAULT, most=WINDOWS_MOST)
-    return await to_thread.run_sync(lambda: pages.cut(parts.videos.read_result(analysis_id), start=start, size=size))
+    return await to_thread.run_sync(lambda: pages.cut(parts.results.read(analysis_id), start=start, size=size))
 
 
 @router.post(
@@ -169,10 +173,13 @@ async def cancel(analysis_id: AnalysisId, response: Response, parts: Given) -> A
 )
 async def delete(analysis_id: AnalysisId, parts: Given) -> None:
     """The video and the result are deleted from the disk before the answer; a running analysis stops. Afterwards its id is unknown."""
-    job = await parts.queue.get(analysis_id)
     # The files first: if the record cannot be removed then, the same request can be sent again.
-    await to_thread.run_sync(parts.videos.delete, job.id)
-    await parts.queue.delete(job.id)
+    had_files = await to_thread.run_sync(parts.videos.delete, analysis_id)
+    try:
+        await parts.queue.delete(analysis_id)
+    except JobNotFound:  # files may outlive their record, which Redis forgets after a time
+        if not had_files:
+            raise
 
 
 def show(job: Job, response: Response) -> Analysis:

@@ -16,6 +16,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.openapi import described
 from services.gateway.operations import CHECK_TIMEOUT_S
 from services.gateway.parts import Parts
+from services.gateway.results import Results
 from services.gateway.uploads import UploadLimits
 from shared.queue import GatewayQueue
 from shared.videos import Videos
@@ -36,7 +37,7 @@ def create_app(*, queue: GatewayQueue, videos: Videos, triton_http: str, limits:
         await to_thread.run_sync(videos.prepare)
         # Triton is a neighbour: no proxy that the environment may name leads to it.
         async with httpx.AsyncClient(base_url=triton_http, timeout=CHECK_TIMEOUT_S, trust_env=False) as triton:
-            app.state.parts = Parts(queue=queue, videos=videos, triton=triton, limits=limits, metrics=metrics)
+            app.state.parts = Parts(queue=queue, videos=videos, results=Results(videos), triton=triton, limits=limits, metrics=metrics)
             yield
         await queue.close()
 

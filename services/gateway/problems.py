@@ -26,6 +26,7 @@ from shared.errors import (
     QueueUnavailable,
     ResultGone,
     ResultNotReady,
+    ResultUnreadable,
     StateConflict,
     StorageError,
 )
@@ -92,7 +93,7 @@ class ValidationFailed(RequestError):
 class DependencyUnavailable(RequestError):
     """A part that Mien depends on does not answer.
 
-    Nothing was accepted or changed. `dependency` names the part.
+    `dependency` names the part.
     """
 
     retryable = True
@@ -111,6 +112,7 @@ STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     ValidationFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
     MediaEmpty: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ResultUnreadable: HTTPStatus.INTERNAL_SERVER_ERROR,
     InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     DependencyUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     InsufficientStorage: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -201,4 +203,5 @@ async def on_disconnect(_request: Request, _error: Exception) -> Response:
 def allowed_methods(request: Request) -> list[str]:
     """Every method this address takes. (Starlette's own `Allow` names only the first route that fits.)"""
     scopes = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "PATCH", "POST", "PUT")}
-    return [method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)]
+    taken = {method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)}
+    return sorted(taken | {"HEAD"} if "GET" in taken else taken)  # `Access` answers the one like the other

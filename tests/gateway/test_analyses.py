@@ -1,9 +1,11 @@
 """Following an analysis to its end: state, list, result, cancel, delete."""
 
+import os
 import time
 from typing import Any
 
 import pytest
+import redis
 
 from services.gateway.schemas import ResultPage
 from shared.errors import JobNotFound, MediaNoVideoStream
@@ -11,7 +13,7 @@ from shared.jobs import Failure, Progress, Stage
 from shared.queue import Beat
 from shared.videos import Videos
 from tests.gateway.conftest import Gateway
-from tests.gateway.results import put_together, result
+from tests.gateway.results import WINDOW_MS, put_together, result
 
 UNKNOWN = "an_00000000000000000000000000000000"
 
@@ -176,16 +178,37 @@ def test_a_result_that_is_no_longer_there_is_gone(gateway: Gateway) -> None:
     problem(gateway.http.get(f"{here}/results"), 410, "result-gone")
 
 
+def test_a_result_is_read_from_the_disk_once_for_all_its_pages(gateway: Gateway) -> None:
+    job_id = gateway.post()["id"]
+    Videos(gateway.data).write_result(result(job_id, 20))
+    gateway.succeed()
+    here, path = f"/v1/analyses/{job_id}/results", gateway.data / "analyses" / job_id / "result.json"
+    first = gateway.get(here, page_size=10)
+    written = path.stat()
+    path.write_text("{}")
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+    second = gateway.get(here, page_size=10, page_token=first["next_page_token"])
+    assert second["tracks"][0]["timeline"][0]["start_ms"] == 10 * WINDOW_MS
+    os.utime(path)
+    problem(gateway.http.get(here), 500, "result-unreadable")
+
+
 # --- cancel and delete -----------------------------------------------------------------------------------------------
 
 
-def test_a_queued_analysis_is_canceled_at_once_and_only_once(gateway: Gateway) -> None:
+def test_a_queued_analysis_is_canceled_at_once_and_asking_again_is_fine(gateway: Gateway) -> None:
     here = gateway.post()["links"]["analysis"]
     canceled = gateway.http.post(f"{here}:cancel")
     assert canceled.status_code == 200
     assert canceled.json()["state"] == "canceled"
     assert gateway.worker.claim() is None
-    assert problem(gateway.http.post(f"{here}:cancel"), 409, "state-conflict")["state"] == "canceled"
+    assert gateway.http.post(f"{here}:cancel").json() == canceled.json()
+
+
+def test_an_analysis_that_has_succeeded_cannot_be_canceled(gateway: Gateway) -> None:
+    here = gateway.post()["links"]["analysis"]
+    gateway.succeed()
+    assert problem(gateway.http.post(f"{here}:cancel"), 409, "state-conflict")["state"] == "succeeded"
 
 
 def test_a_running_analysis_is_asked_to_stop(gateway: Gateway) -> None:
@@ -223,6 +246,25 @@ def test_a_delete_that_failed_halfway_can_be_sent_again(frail_gateway: Gateway, 
     here = frail_gateway.post()["links"]["analysis"]
     redis_server.kill()
     problem(frail_gateway.http.delete(here), 503, "dependency-unavailable")
+    assert frail_gateway.files() == []
     redis_server.start()
     assert frail_gateway.http.delete(here).status_code == 204
     assert frail_gateway.settles_to_nothing()
+
+
+def test_files_that_outlived_their_record_can_be_deleted(gateway: Gateway, redis_url: str) -> None:
+    here = gateway.post()["links"]["analysis"]
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    assert gateway.http.delete(here).status_code == 204
+    assert gateway.files() == []
+    problem(gateway.http.delete(here), 404, "job-not-found")
+
+
+def test_a_deletion_that_the_disk_refuses_is_not_called_done(gateway: Gateway) -> None:
+    here = gateway.post()["links"]["analysis"]
+    (gateway.data / "incoming").rmdir()
+    assert problem(gateway.http.delete(here), 503, "dependency-unavailable")["dependency"] == "storage"
+    (gateway.data / "incoming").mkdir()
+    assert gateway.http.delete(here).status_code == 204
+    assert gateway.settles_to_nothing()

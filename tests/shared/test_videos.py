@@ -1,10 +1,16 @@
+"""The data folder: nothing half written is seen, nothing deleted stays."""
+
+import errno
 import os
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from shared.errors import JobNotFound, ResultGone, StorageError
+from shared.errors import JobNotFound, ResultGone, ResultUnreadable, StorageError
 from shared.jobs import Job
 from shared.results import Coverage, Media, ModelInfo, Result
 from shared.videos import LONGEST_UPLOAD_S, Videos
@@ -34,6 +40,28 @@ def accepted(videos: Videos) -> None:
     videos.accept(JOB)
 
 
+def files(videos: Videos) -> list[Path]:
+    return [path for path in videos.root.rglob("*") if path.is_file()]
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Somebody else does this, over and over again."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.is_set():
+            work()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_an_accepted_upload_has_its_bytes_and_its_manifest(videos: Videos) -> None:
     accepted(videos)
     assert videos.video(JOB.id).read_bytes() == b"video"
@@ -53,9 +81,9 @@ def test_a_result_is_read_as_it_was_written(videos: Videos) -> None:
 def test_nothing_is_left_after_deletion_and_nothing_comes_back(videos: Videos) -> None:
     accepted(videos)
     videos.write_result(result())
-    videos.delete(JOB.id)
-    videos.delete(JOB.id)
-    assert [path for path in videos.root.rglob("*") if path.is_file()] == []
+    assert videos.delete(JOB.id)
+    assert not videos.delete(JOB.id)
+    assert files(videos) == []
     with pytest.raises(JobNotFound):
         videos.video(JOB.id)
     with pytest.raises(JobNotFound):
@@ -82,3 +110,73 @@ def test_half_uploads_of_yesterday_are_swept_and_those_of_today_are_not(videos: 
         os.utime(path, (yesterday, yesterday))
     videos.prepare()
     assert list((videos.root / "incoming").iterdir()) == [new]
+
+
+def test_an_upload_that_vanishes_while_it_is_looked_at_keeps_nobody_from_starting(videos: Videos) -> None:
+    videos.incoming("gone").symlink_to("nowhere")  # listed, but not there to be asked how old it is
+    videos.prepare()
+
+
+def test_a_deletion_that_failed_says_so_and_can_be_done_again(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unlink(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    accepted(videos)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "unlink", unlink)
+        with pytest.raises(StorageError):
+            videos.delete(JOB.id)
+    assert files(videos) != []
+    assert videos.delete(JOB.id)
+    assert files(videos) == []
+
+
+def test_what_a_failed_deletion_left_is_swept(videos: Videos) -> None:
+    left = videos.incoming(f"{JOB.id}.deleted")
+    left.mkdir()
+    (left / "video").write_bytes(b"video")
+    yesterday = time.time() - LONGEST_UPLOAD_S - 60
+    os.utime(left, (yesterday, yesterday))
+    videos.prepare()
+    assert files(videos) == []
+
+
+def test_a_deletion_without_its_folders_is_no_success(videos: Videos) -> None:
+    accepted(videos)
+    (videos.root / "incoming").rmdir()
+    with pytest.raises(StorageError):
+        videos.delete(JOB.id)
+
+
+def test_a_result_written_during_the_deletion_does_not_stay(videos: Videos) -> None:
+    def write() -> None:
+        with suppress(JobNotFound):
+            videos.write_result(result())
+
+    def delete() -> None:
+        for _ in range(3):
+            with suppress(StorageError):  # the result came between the last file and its folder: as a client would, ask again
+                videos.delete(JOB.id)
+                return
+        raise AssertionError("never deleted")
+
+    with meanwhile(write):
+        for _ in range(12):
+            accepted(videos)
+            delete()
+            assert list((videos.root / "analyses").iterdir()) == []
+    videos.delete(JOB.id)
+    assert files(videos) == []
+
+
+@pytest.mark.parametrize("ask", [Videos.video, Videos.read_result, Videos.result_written_ns])
+def test_a_folder_that_may_not_be_looked_into_is_a_storage_error(videos: Videos, ask: Callable[[Videos, str], object]) -> None:
+    with pytest.raises(StorageError):
+        ask(videos, "x" * 1000)  # refused by the file system, for root as well
+
+
+def test_a_result_of_another_version_says_so(videos: Videos) -> None:
+    accepted(videos)
+    (videos.root / "analyses" / JOB.id / "result.json").write_text('{"from": "the future"}')
+    with pytest.raises(ResultUnreadable):
+        videos.read_result(JOB.id)
