@@ -33,6 +33,9 @@ class Access:
             return
         request_id = request_id_of(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
+        method = scope["method"]
+        if method == "HEAD":  # is answered like a GET; the server keeps the body to itself
+            scope = {**scope, "method": "GET"}
         started = perf_counter()
         answered: tuple[int, float] | None = None
 
@@ -52,11 +55,11 @@ class Access:
         finally:
             # Without an answer the request was cut off: the server is stopping.
             status, seconds = answered or (CLIENT_CLOSED_REQUEST, perf_counter() - started)
-            self._record(scope, request_id=request_id, status=status, seconds=seconds)
+            self._record(scope, request_id=request_id, method=method, status=status, seconds=seconds)
 
-    def _record(self, scope: Scope, *, request_id: str, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, *, request_id: str, method: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path_format", "unmatched")
-        method = scope["method"] if scope["method"] in METHODS else "other"
+        method = method if method in METHODS else "other"
         self._metrics.answered(route=route, method=method, status=status, seconds=seconds)
         log.info(
             "request",

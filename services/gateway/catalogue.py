@@ -11,11 +11,11 @@ from fastapi.responses import HTMLResponse
 
 from services.gateway.openapi import problems
 from services.gateway.problems import STATUS, NotFound
-from shared.errors import AttemptsExhausted, InferenceError, InternalError, MediaError, MienError, ReleaseError
+from shared.errors import AttemptsExhausted, InferenceError, InternalError, MediaError, MienError, ReleaseError, StorageError
 
 router = APIRouter(prefix="/problems", tags=["problems"], default_response_class=HTMLResponse)
 
-FAILURES: Final = (MediaError, InferenceError, ReleaseError, AttemptsExhausted, InternalError)
+FAILURES: Final = (MediaError, InferenceError, ReleaseError, StorageError, AttemptsExhausted, InternalError)
 """What a job may fail with: these, and every kind of them."""
 
 PAGE: Final = "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><h1>{title}</h1>{body}</html>"

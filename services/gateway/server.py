@@ -5,7 +5,10 @@ from fastapi import FastAPI
 
 
 def config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
-    """Limits for a server that may face the open network; a proxy in front may have stricter ones."""
+    """The size of a request's headers is limited here, and the pace of an upload in `uploads`.
+
+    Nothing limits how slowly headers arrive or how many connections are open: on an open network that takes a proxy in front.
+    """
     return uvicorn.Config(
         app,
         host=host,

@@ -2,13 +2,13 @@
 
 import json
 import logging
-from http import HTTPStatus
+from collections.abc import Iterator
 
 import pytest
 
-from services.gateway.catalogue import ALL
 from services.gateway.problems import STATUS
 from services.gateway.schemas import Problem
+from shared.errors import AttemptsExhausted, JobError, MienError, QueueUnavailable
 from tests.gateway.conftest import RAW, Gateway, wait_until
 
 
@@ -19,10 +19,10 @@ from tests.gateway.conftest import RAW, Gateway, wait_until
         ("GET", "/v2/analyses", 404, "not-found", None),
         ("GET", "/v1/analyses/", 404, "not-found", None),
         ("GET", "/problems/no-such-code", 404, "not-found", None),
-        ("PUT", "/v1/analyses", 405, "method-not-allowed", "GET, POST"),
-        ("POST", "/v1/analyses/an_1", 405, "method-not-allowed", "DELETE, GET"),
-        ("POST", "/healthz", 405, "method-not-allowed", "GET"),
-        ("BREW", "/healthz", 405, "method-not-allowed", "GET"),
+        ("PUT", "/v1/analyses", 405, "method-not-allowed", "GET, HEAD, POST"),
+        ("POST", "/v1/analyses/an_1", 405, "method-not-allowed", "DELETE, GET, HEAD"),
+        ("POST", "/healthz", 405, "method-not-allowed", "GET, HEAD"),
+        ("BREW", "/healthz", 405, "method-not-allowed", "GET, HEAD"),
         ("GET", "/v1/analyses?page_size=-1", 422, "validation-failed", None),
     ],
 )
@@ -76,26 +76,44 @@ def test_every_request_is_one_line(gateway: Gateway, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.INFO, logger="services"):
         posted = gateway.post()
         gateway.http.get("/nothing", headers={"X-Request-Id": "mine"})
-        wait_until(lambda: len(caplog.records) == 2)
-    lines = [record.__dict__ for record in caplog.records if record.name.startswith("services")]
+        wait_until(lambda: len(caplog.records) == 3)
+    accepted, *lines = [record.__dict__ for record in caplog.records]
+    assert (accepted["message"], accepted["job_id"], accepted["request_id"]) == ("accepted", posted["id"], lines[0]["request_id"])
+    assert accepted["size_bytes"] == posted["size_bytes"]
     assert [(line["method"], line["route"], line["status"]) for line in lines] == [("POST", "/v1/analyses", 202), ("GET", "unmatched", 404)]
     assert lines[1]["request_id"] == "mine"
     assert all(line["ms"] >= 0 for line in lines)
     assert posted["id"] not in json.dumps([line["message"] for line in lines])
 
 
-@pytest.mark.parametrize("code", sorted(ALL))
+def below(error: type[MienError]) -> Iterator[type[MienError]]:
+    for kind in error.__subclasses__():
+        yield kind
+        yield from below(kind)
+
+
+ONLY_TOLD_TO_WHO_ASKS = {QueueUnavailable, JobError, *below(JobError)} - {AttemptsExhausted}
+IN_JOBS = {kind for kind in below(MienError) if kind.__module__ == "shared.errors"} - ONLY_TOLD_TO_WHO_ASKS
+"""Whatever a Failure may carry: all that goes wrong, but for what is said about a request."""
+
+
+@pytest.mark.parametrize("code", sorted({kind.code() for kind in IN_JOBS | STATUS.keys()}))
 def test_every_code_has_a_page(lasting_gateway: Gateway, code: str) -> None:
     response = lasting_gateway.http.get(f"/problems/{code}")
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert code in response.text
     assert f"/problems/{code}" in lasting_gateway.http.get("/problems").text
+    assert ("Appears as the `failure` of an analysis." in response.text) == (code in {kind.code() for kind in IN_JOBS})
 
 
-def test_the_table_holds_errors_only() -> None:
-    assert all(isinstance(status, HTTPStatus) and status >= 400 for status in STATUS.values())
-    assert len({kind.code() for kind in STATUS}) == len(STATUS)
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/v1/analyses", 200), ("/metrics", 200), ("/nothing", 404)])
+def test_a_head_is_answered_like_a_get_without_the_body(lasting_gateway: Gateway, path: str, status: int) -> None:
+    head, get = lasting_gateway.http.head(path), lasting_gateway.http.get(path)
+    assert (head.status_code, head.content) == (status, b"")
+    assert get.status_code == status
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
 
 
 def test_a_wall_of_headers_is_cut_off(lasting_gateway: Gateway) -> None:
