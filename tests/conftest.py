@@ -56,9 +56,14 @@ class RedisServer:
             self._process = None
 
     def pause(self) -> None:
-        """Let it accept connections, and answer nothing; only `kill` ends that."""
+        """Let it accept connections, and answer nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it do what it was asked for during the pause."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def answers(self) -> bool:
         with redis.Redis.from_url(self.url, retry=None, socket_timeout=1) as client:

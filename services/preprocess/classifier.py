@@ -229,5 +229,6 @@ def _check_shares(name: str, rows: NDArray[Any]) -> None:
 
 
 def _translated(error: InferenceServerException) -> InferenceError:
-    kind = ERRORS.get(error.status() or "", InferenceError)
-    return kind(error.message() or str(error))
+    """Its text may name hosts and models, so it stays in the cause, for logs."""
+    status = error.status() or "no status"
+    return ERRORS.get(status, InferenceError)(status.removeprefix("StatusCode."))

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 from services.preprocess import metrics
 from services.preprocess.champion import Champion
 from services.preprocess.keeper import Keeper
-from shared.errors import InferenceUnavailable, InternalError, MienError, QueueUnavailable
+from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MienError, QueueUnavailable
 from shared.jobs import Failure, JobState, Options, Progress, Timings
 from shared.queue import Beat, Lease, WorkerQueue
 from shared.releases import Release
@@ -121,6 +121,8 @@ class Worker:
             self._bide()
             return
         self._model_gone_since = None
+        if self._stopping:  # asking the model may have taken seconds
+            return
         lease = self._queue.claim()
         if lease is None:
             self._queue.wait(LOOKS_AGAIN_S)
@@ -164,7 +166,9 @@ class Worker:
                 release=release,
                 report=lambda progress: self._report(lease, progress),
             )
-            stop_unless_held(self._told(lambda: self._queue.beat(lease)))  # or a result that counts would be written over
+            # Or a result that counts would be written over. What is left is a worker frozen between these two lines for longer
+            # than a lease; a file name per attempt would close that gap.
+            stop_unless_held(self._told(lambda: self._queue.beat(lease)))
             self._videos.write_result(result)
         except Exception as error:
             return self._give_up(lease, error)
@@ -184,14 +188,19 @@ class Worker:
                 return "canceled" if self._told(lambda: queue.canceled(lease)) else "lost"
             case QueueUnavailable():
                 return "handed back" if self._told(lambda: queue.release(lease)) else "lost"
+            case JobNotFound():
+                log.warning("forgotten: the job has no files", extra=about(lease))
+                self._told(lambda: queue.forget(lease))
+                return "forgotten"
             case InferenceUnavailable():
+                log.warning("the model does not answer", extra=about(lease) | why(error))
                 postponed = self._told(lambda: queue.postpone(lease, Failure.of(error), deadline_s=self._inference_deadline_s))
                 return ended_as(postponed, queued="postponed")
             case MienError(retryable=False):
-                log.info("failed: %s", error, extra=about(lease) | {"code": error.code()})
+                log.info("failed: %s", error, extra=about(lease) | why(error) | {"code": error.code()})
                 return "failed" if self._told(lambda: queue.fail(lease, Failure.of(error))) else "lost"
             case MienError():
-                log.warning("to be tried again: %s", error, extra=about(lease) | {"code": error.code()})
+                log.warning("to be tried again: %s", error, extra=about(lease) | why(error) | {"code": error.code()})
                 return ended_as(self._told(lambda: queue.retry(lease, Failure.of(error))), queued="retried")
             case _:
                 log.error("an error that nobody foresaw", extra=about(lease), exc_info=error)
@@ -229,8 +238,8 @@ def about(lease: Lease) -> dict[str, object]:
     return {"job_id": lease.job.id, "attempt": lease.attempt}
 
 
-def why(error: QueueUnavailable) -> dict[str, object]:
-    """What a log line says about a queue that does not answer: what Redis's client said, which the error keeps to itself."""
+def why(error: MienError) -> dict[str, object]:
+    """What a log line says about an error: what the vendor's own one said, which ours keeps to itself."""
     return {"reason": str(error.__cause__ or error)}
 
 

@@ -66,12 +66,16 @@ class Stage:
         return process
 
     def submit(self, video: str) -> str:
-        """Take a "video", as the gateway would."""
+        """Take and queue a "video", as the gateway would."""
+        job = self.take(video)
+        self.ask("submit", job)
+        return job.id
+
+    def take(self, video: str) -> Job:
         job = Job(id=f"an_{next(numbers):032x}", size_bytes=len(video), sha256="0" * 64, created_ms=time.time_ns() // 1_000_000)
         self.videos.incoming(job.id).write_text(video)
         self.videos.accept(job)
-        self.ask("submit", job)
-        return job.id
+        return job
 
     def ask(self, name: str, *args: object) -> Any:
         async def call() -> object:
@@ -99,7 +103,8 @@ class Stage:
 
     def events(self) -> list[dict[str, Any]]:
         """What the workers and their keepers have logged."""
-        return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
+        log = self.folder / "log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def outcomes(self, job_id: str) -> list[str]:
         """How the attempts at a job ended, in the words of the workers that made them."""
@@ -247,6 +252,15 @@ def test_a_worker_finishes_its_job_before_it_goes(stage: Stage) -> None:
     assert stage.starts(never) == 0
 
 
+def test_a_worker_that_is_told_to_go_begins_nothing(stage: Stage) -> None:
+    job_id = stage.submit("take 0.1")
+    worker = stage.worker(grace_s=10, answers_after_s=1.5)
+    eventually(lambda: any(event["event"] == "champion" for event in stage.events()))  # and now it asks the model
+    worker.terminate()
+    assert worker.wait(timeout=10) == 0
+    assert (stage.job(job_id).state, stage.starts(job_id)) == (JobState.QUEUED, 0)
+
+
 @pytest.mark.parametrize("video", ["take 30", "sleep 30"])
 def test_a_worker_that_may_not_finish_hands_its_job_back(stage: Stage, video: str) -> None:
     job_id = stage.submit(video)
@@ -290,6 +304,38 @@ def test_a_running_job_stops_when_it_is_deleted(stage: Stage) -> None:
         stage.videos.read_result(job_id)
 
 
+def test_a_job_without_files_is_forgotten(stage: Stage) -> None:
+    job_id, next_id = stage.submit("take 30"), stage.submit("take 0.1")
+    stage.videos.delete(job_id)
+    stage.worker()
+    assert stage.ended(next_id).state == JobState.SUCCEEDED
+    with pytest.raises(JobNotFound):
+        stage.job(job_id)
+    assert stage.outcomes(job_id) == ["forgotten"]
+
+
+def test_a_job_that_redis_takes_after_the_gateway_gave_up_is_forgotten(own_redis_stage: Stage, redis_server: Any) -> None:
+    stage = own_redis_stage
+    job = stage.take("take 30")
+
+    async def submit_in_vain() -> None:
+        queue = GatewayQueue(stage.url)
+        await queue.depth()  # so that Redis knows the script, and the next call is on its way while Redis stands still
+        redis_server.pause()
+        with pytest.raises(QueueUnavailable):
+            await queue.submit(job)
+        redis_server.resume()
+        await queue.close()
+
+    asyncio.run(submit_in_vain())
+    stage.videos.delete(job.id)
+    assert stage.job(job.id).state == JobState.QUEUED
+    stage.worker()
+    eventually(lambda: stage.outcomes(job.id) == ["forgotten"])
+    with pytest.raises(JobNotFound):
+        stage.job(job.id)
+
+
 # --- Redis and the model away ----------------------------------------------------------------------------------------
 
 
@@ -326,6 +372,8 @@ def test_a_model_that_does_not_answer_burns_no_attempts(stage: Stage) -> None:
     failed = stage.ended(job_id)
     assert failed.failure is not None
     assert (failed.failure.code, failed.failure.retryable) == ("inference-unavailable", True)
+    assert failed.failure.detail == "UNAVAILABLE"
+    assert any("10.1.2.3" in event.get("reason", "") for event in stage.events())
 
 
 def test_jobs_do_not_wait_for_a_model_for_ever(stage: Stage) -> None:

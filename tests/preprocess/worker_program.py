@@ -4,7 +4,8 @@
 
 A video is a line of words: `take 2` seconds, reporting as it goes; `sleep 2` seconds, saying nothing; `deaf 2` seconds in
 C code, with the interpreter's lock held; `die`, as after an out-of-memory kill; `raise`; `refuse`, as a corrupt file;
-`miss`, as with Triton away. Each start of a job is written to FOLDER/starts. The model is ready while FOLDER/ready exists.
+`miss`, as with Triton away. Each start of a job is written to FOLDER/starts. The model is ready while FOLDER/ready exists,
+and takes the setting `answers_after_s` to say so.
 """
 
 import ctypes
@@ -58,7 +59,7 @@ def refuse(seconds: float, report: Report) -> None:
 
 
 def miss(seconds: float, report: Report) -> None:
-    raise InferenceUnavailable("as the test asked")
+    raise InferenceUnavailable("UNAVAILABLE") from ConnectionError("nobody at 10.1.2.3")
 
 
 DEEDS = {"take": take, "deaf": deaf, "sleep": sleep, "die": die, "raise": fail, "refuse": refuse, "miss": miss}
@@ -82,12 +83,25 @@ def analysis(starts: Path) -> Callable[..., tuple[Result, Timings]]:
     return analyze
 
 
-def build(folder: Path, url: str, *, lease_s: float, max_attempts: int = 10, max_runtime_s: float = 60, **settings: Any) -> Worker:
+def build(
+    folder: Path,
+    url: str,
+    *,
+    lease_s: float,
+    max_attempts: int = 10,
+    max_runtime_s: float = 60,
+    answers_after_s: float = 0,
+    **settings: Any,
+) -> Worker:
+    def ready(_: Release) -> bool:
+        time.sleep(answers_after_s)
+        return (folder / "ready").exists()
+
     queue = WorkerQueue(url, lease_s=lease_s, max_attempts=max_attempts, backoff_s=0.1)
     return Worker(
         queue=queue,
         videos=Videos(folder / "data"),
-        champion=Champion(queue=queue, models=folder / "models", ready=lambda _: (folder / "ready").exists()),
+        champion=Champion(queue=queue, models=folder / "models", ready=ready),
         analyze=analysis(folder / "starts"),
         keeper=Keeper(redis_url=url, lease_s=lease_s, max_runtime_s=max_runtime_s),
         **settings,
