@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
@@ -31,31 +32,42 @@ ROOT: Final = Path(__file__).parents[2]
 URL_VARIABLE: Final = "MIEN_REDIS_URL"
 READY: Final = b"r"
 RESTARTS_AFTER_S: Final = 0.2
+STARTS_WITHIN_S: Final = 30.0
+"""Generous: a machine that is busy enough takes seconds to import Redis's client."""
 
 log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """The worker's end: starts the process, starts it again should it die, and tells it what to keep."""
+    """The worker's end: starts the process, starts it again should it die, and tells it what to keep.
 
-    def __init__(self, *, redis_url: str, lease_s: float, max_runtime_s: float = 7200.0) -> None:
-        """max_runtime_s: a worker that is busy with one job for longer is killed."""
+    The lock is never held while anything is waited for: a process that hangs holds up neither a job nor the worker's end.
+    """
+
+    def __init__(self, *, redis_url: str, lease_s: float, max_runtime_s: float = 7200.0, starts_within_s: float = STARTS_WITHIN_S) -> None:
+        """
+        max_runtime_s: a worker that is busy with one job for longer is killed.
+        starts_within_s: a process that is not able to beat by then is killed, and the next one tried.
+        """
         self._environment = {**os.environ, URL_VARIABLE: redis_url}  # not an argument: a URL may hold a password
         self._command = [sys.executable, "-m", __name__, "--lease-s", str(lease_s), "--max-runtime-s", str(max_runtime_s)]
+        self._starts_within_s = starts_within_s
         self._lock = threading.Lock()
         self._kept = b"\n"
-        self._closed = False
+        self._closed = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="keeper", daemon=True)
 
     def __enter__(self) -> Self:
-        self._start()
-        threading.Thread(target=self._watch, name="keeper", daemon=True).start()
+        """Raises OSError when the process does not start."""
+        self._line = self._start()
+        self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._closed = True
+            self._closed.set()
             self._process.kill()
-        self._process.wait()
+        self._watcher.join()
         self._line.close()
 
     def hold(self, lease: Lease) -> None:
@@ -75,24 +87,52 @@ class Keeper:
         except OSError:
             log.warning("the keeper is gone")  # `_watch` starts the next one, and tells it
 
-    def _start(self) -> None:
-        """Returns once the process is able to beat."""
-        self._line, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdin=theirs.fileno())
-        self._line.recv(len(READY))
-        self._write()
+    def _start(self) -> socket.socket:
+        """The line to a new process that is able to beat. Raises OSError when there is none; nothing of it is left then."""
+        with ExitStack() as undo:
+            line, theirs = socket.socketpair()
+            undo.callback(line.close)
+            with theirs:
+                process = self._launch(theirs)
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            await_ready(line, within_s=self._starts_within_s)
+            undo.pop_all()
+            return line
+
+    def _launch(self, ear: socket.socket) -> "subprocess.Popen[bytes]":
+        with self._lock:
+            if self._closed.is_set():
+                raise ConnectionAbortedError("the worker ends")
+            self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdin=ear.fileno())
+            return self._process
 
     def _watch(self) -> None:
         while True:
             self._process.wait()
-            with self._lock:
-                if self._closed:
-                    return
-                log.warning("the keeper has died", extra={"exit_status": self._process.returncode})
-                time.sleep(RESTARTS_AFTER_S)
-                self._line.close()
-                self._start()
+            if self._closed.wait(RESTARTS_AFTER_S):
+                return
+            log.warning("the keeper has died", extra={"exit_status": self._process.returncode})
+            try:
+                line = self._start()
+            except OSError as error:
+                log.warning("the keeper does not start", extra={"reason": str(error)})
+            else:
+                self._speak_on(line)
+
+    def _speak_on(self, line: socket.socket) -> None:
+        with self._lock:
+            self._line.close()
+            self._line = line
+            self._write()
+
+
+def await_ready(line: socket.socket, *, within_s: float) -> None:
+    """Returns once the process at the other end is able to beat. Raises TimeoutError, or ConnectionError when it has died."""
+    line.settimeout(within_s)
+    if line.recv(len(READY)) != READY:
+        raise ConnectionError("the keeper died as it started")
+    line.settimeout(None)
 
 
 def keep(queue: WorkerQueue, ear: int, *, worker: int, max_runtime_s: float) -> None:
