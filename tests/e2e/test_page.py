@@ -1,0 +1,274 @@
+"""The page as a person meets it: a real browser, the whole stack, and nothing asked of the page but what can be seen."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from deploy.clip import make_clip
+from shared.results import Result, Track, Window
+from shared.videos import Videos
+from tests.conftest import missing
+
+WITHIN_S = 60
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # which does not work for root
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    driver: webdriver.Chrome
+    url: str
+
+    def open(self, fragment: str = "") -> None:
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.url}/{fragment}")
+
+    def choose(self, file: Path) -> None:
+        self.driver.find_element(By.ID, "file").send_keys(str(file))
+
+    def one(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return self.one(selector).text
+
+    def texts(self, selector: str) -> list[str]:
+        return [element.text for element in self.all(selector)]
+
+    def value(self, expression: str) -> Any:
+        return self.driver.execute_script(f"return {expression}")
+
+    def until(self, true: Any) -> None:
+        WebDriverWait(self.driver, WITHIN_S, poll_frequency=0.05).until(lambda _: true())
+
+    def until_state(self, state: str) -> None:
+        self.until(lambda: self.text("#state") == state)
+
+    def until_result(self) -> None:
+        self.until(lambda: self.one("#result").is_displayed())
+
+    def job_id(self) -> str:
+        self.until(lambda: "#an_" in self.driver.current_url)
+        return self.driver.current_url.partition("#")[2]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    browser, service = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if browser is None or service is None:
+        missing("no browser: install Debian's chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}", "--window-size=1280,1000"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(service)) as driver:
+        yield driver
+
+
+@pytest.fixture
+def page(mien, driver) -> Iterator[Page]:
+    page = Page(driver=driver, url=mien.stack.url)
+    page.open()
+    yield page
+    complaints = [entry["message"] for entry in driver.get_log("browser") if entry["source"] != "network"]
+    assert complaints == [], "a broken policy or an error in the script"
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of one face, in a file whose name would be markup if it were taken for it."""
+    path = tmp_path_factory.mktemp("page") / "<img src=x onerror=alert(1)>.mp4"
+    make_clip(path, seconds=2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough frames that a person can press a button in the middle of them."""
+    path = tmp_path_factory.mktemp("page") / "long.mp4"
+    make_clip(path, seconds=12)
+    return path
+
+
+def test_a_video_is_sent_analysed_and_shown(mien, page, clip):
+    page.choose(clip)
+    page.until_result()
+    result = mien.result(page.job_id())
+    (track,) = result["tracks"]
+    assert page.text("#state") == "succeeded"
+    assert page.text("#name") == clip.name, "shown as text"
+    assert page.texts("article h2") == ["Face t1"]
+    assert page.text(".verdict").startswith(track["verdict"]["label"])
+    assert [line.split("\n")[0] for line in page.texts(".scores li")] == list(track["verdict"]["scores"])
+    assert [line.split("\n")[0] for line in page.texts(".regions li")] == ["face", "eyes", "mouth"]
+    assert len(page.all(".frames button")) == len(track["explanation"]["frames"])
+    for fact in ("2.0 s, 640 × 360, h264, 50 frames", "16 looked at, 16 with a face, 16 used", "16 found, 16 used", "none", "release 1"):
+        assert fact in page.text("#facts")
+    assert "finding faces" in page.text("#facts")
+    assert page.text("#disclosure") == result["disclosure"]
+
+
+def test_timeline_and_deciding_frames_lead_to_their_place_in_the_video(mien, page, clip):
+    page.choose(clip)
+    page.until_result()
+    (track,) = mien.result(page.job_id())["tracks"]
+    page.until(lambda: page.value("document.querySelector('video').readyState") >= 2)
+
+    segment = page.all(".timeline button")[-1]
+    segment.send_keys(Keys.ENTER)
+    words = segment.get_dom_attribute("title")
+    assert words.split(":")[1].split()[0] == segment.text
+    start_s = float(words.split()[0])
+    page.until(lambda: page.value("document.querySelector('video').currentTime") == pytest.approx(start_s, abs=0.1))
+
+    page.all(".frames button")[0].click()
+    decided = track["explanation"]["frames"][0]
+    page.until(lambda: page.value("document.querySelector('video').currentTime") == pytest.approx(decided["pts_ms"] / 1000, abs=0.01))
+    page.until(lambda: any(box.is_displayed() for box in page.all("#boxes div")))
+    box = next(box for box in page.all("#boxes div") if box.is_displayed())
+    stage = page.one("#stage").rect
+    left, top, right, bottom = decided["box"]
+    assert box.rect["x"] - stage["x"] == pytest.approx(left * stage["width"], abs=3)
+    assert box.rect["y"] - stage["y"] == pytest.approx(top * stage["height"], abs=3)
+    assert box.rect["width"] == pytest.approx((right - left) * stage["width"], abs=3)
+    assert box.rect["height"] == pytest.approx((bottom - top) * stage["height"], abs=3)
+    page.until(lambda: painted(page))
+
+
+def painted(page: Page) -> bool:
+    """Whether the thumbnails hold a picture of more than one colour."""
+    colours = "[...document.querySelectorAll('canvas')].map(c => new Set(c.getContext('2d').getImageData(0, 0, 160, 160).data).size)"
+    return all(count > 10 for count in page.value(colours))
+
+
+def test_a_text_file_is_explained_as_a_problem(page, tmp_path):
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear sir or madam,\n" * 500)
+    page.choose(letter)
+    page.until_state("failed")
+    page.until(lambda: page.one("#problem").is_displayed())
+    assert page.text("#problem h2") == "The upload is not a video in any accepted container."
+    assert page.text("#problem a") == "media-unrecognised"
+    assert not page.one("#result").is_displayed()
+    page.one("#problem a").click()
+    assert page.text("h1") == "media-unrecognised"
+
+
+def test_a_refused_upload_is_explained_and_the_next_file_is_taken(page, tmp_path, clip):
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    page.choose(empty)
+    page.until_state("failed")
+    page.until(lambda: page.one("#problem").is_displayed())
+    assert "media-empty" in page.text("#problem")
+    page.choose(clip)
+    page.until_result()
+    assert not page.one("#problem").is_displayed()
+
+
+def test_a_running_analysis_is_canceled_and_then_deleted(mien, page, long_clip, worker_lives):
+    page.choose(long_clip)
+    page.until_state("running")
+    page.one("#cancel").click()
+    page.until_state("canceled")
+    job_id = page.job_id()
+    assert mien.job(job_id)["state"] == "canceled"
+    assert not page.one("#cancel").is_displayed()
+    page.one("#delete").click()
+    page.until_state("deleted")
+    assert mien.http.get(f"/v1/analyses/{job_id}").status_code == 404
+
+
+def test_a_result_is_found_again_at_its_address(page, clip):
+    page.choose(clip)
+    page.until_result()
+    verdict = page.text(".verdict")
+    page.open(f"#{page.job_id()}")
+    page.until_result()
+    assert page.text(".verdict") == verdict
+    assert not page.one("#stage").is_displayed(), "the video is not sent back"
+    assert not page.all(".timeline button")[0].is_enabled()
+
+
+def test_an_unknown_address_is_explained(page):
+    page.open(f"#an_{'0' * 32}")
+    page.until(lambda: page.one("#problem").is_displayed())
+    assert "job-not-found" in page.text("#problem")
+
+
+def test_a_long_result_is_read_to_its_last_page(mien, page, clip):
+    job_id = mien.accepted(clip)
+    mien.final(job_id)
+    videos = Videos(mien.stack.data)
+    videos.write_result(lengthened(videos.read_result(job_id), windows=1201))
+    page.open(f"#{job_id}")
+    page.until_result()
+    assert len(page.all(".timeline button")) == 1201
+    assert page.text("summary") == "Timeline in words (1201)"
+    assert "3 short track, 1 too small" in page.text("#facts")
+    assert "partial decode" in page.text("#facts")
+
+
+def lengthened(result: Result, *, windows: int) -> Result:
+    """The same face for much longer, coming and going: no two of its windows touch."""
+    (track,) = result.tracks
+    pattern = track.timeline[0]
+    timeline = tuple(window_at(pattern, number * 1000) for number in range(windows))
+    longer: Track = track.model_copy(update={"timeline": timeline, "end_ms": timeline[-1].end_ms})
+    return result.model_copy(
+        update={
+            "media": result.media.model_copy(update={"duration_ms": windows * 1000}),
+            "coverage": result.coverage.model_copy(update={"dropped": {"short_track": 3, "too_small": 1}}),
+            "tracks": (longer,),
+            "warnings": ("partial-decode",),
+        }
+    )
+
+
+def window_at(pattern: Window, start_ms: int) -> Window:
+    return pattern.model_copy(update={"start_ms": start_ms, "end_ms": start_ms + 500})
+
+
+def test_it_waits_for_a_gateway_that_restarts(mien, page, long_clip):
+    page.choose(long_clip)
+    page.until_state("running")
+    with mien.stack.programs.down("gateway"):
+        page.until(lambda: page.text("#message") == "The server does not answer. Trying again.")
+    page.until_result()
+    mien.wait_until_ready()
+    assert page.text("#state") == "succeeded"
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_nothing_sticks_out_of_the_window(page, clip, width):
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        page.choose(clip)
+        page.until_result()
+        assert page.value("document.documentElement.scrollWidth") <= width
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
