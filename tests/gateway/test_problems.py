@@ -15,7 +15,7 @@ from tests.gateway.conftest import RAW, Gateway, wait_until
 @pytest.mark.parametrize(
     ("method", "path", "status", "code", "allow"),
     [
-        ("GET", "/", 404, "not-found", None),
+        ("GET", "/nothing", 404, "not-found", None),
         ("GET", "/v2/analyses", 404, "not-found", None),
         ("GET", "/v1/analyses/", 404, "not-found", None),
         ("GET", "/problems/no-such-code", 404, "not-found", None),
