@@ -148,6 +148,15 @@ class StorageError(MienError):
     retryable = True
 
 
+class MediaMissing(StorageError):
+    """The video is not in the data folder.
+
+    It was deleted, or never promised to anybody, or this worker looks into another folder than the gateway.
+    """
+
+    retryable = True
+
+
 class InsufficientStorage(StorageError):
     """The disk is full."""
 

@@ -229,10 +229,6 @@ class WorkerQueue:
         """Hand the job back for anyone to take at once; the attempt does not count. False when the lease was lost."""
         return bool(self._call("release", lease.job.id, lease.token))
 
-    def forget(self, lease: Lease) -> bool:
-        """Forget a job that has no files: it was deleted, or nobody was ever promised it. False when it was forgotten already."""
-        return bool(self._call("delete", lease.job.id))
-
     def postpone(self, lease: Lease, failure: Failure, *, deadline_s: float) -> JobState | None:
         """Hand the job back because no model answers, or fail it if that first happened `deadline_s` ago.
 

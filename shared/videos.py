@@ -25,7 +25,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from shared.errors import InsufficientStorage, JobNotFound, ResultGone, ResultUnreadable, StorageError
+from shared.errors import InsufficientStorage, MediaMissing, ResultGone, ResultUnreadable, StorageError
 from shared.jobs import Job
 from shared.results import Result
 
@@ -80,20 +80,20 @@ class Videos:
             fsync_folder(self._analyses)
 
     def video(self, job_id: str) -> Path:
-        """The uploaded file. Raises JobNotFound when it has been deleted."""
+        """The uploaded file. Raises MediaMissing."""
         path = self._analyses / job_id / "video"
         with storage_errors():
             if not path.is_file():
-                raise JobNotFound("the video has been deleted")
+                raise MediaMissing
         return path
 
     def write_result(self, result: Result) -> None:
-        """Make a result durable. Raises JobNotFound when the analysis was deleted meanwhile."""
+        """Make a result durable. Raises MediaMissing when the analysis was deleted meanwhile."""
         with storage_errors():
             try:
                 write_durably(self._result(result.id), result.model_dump_json().encode())
             except FileNotFoundError:
-                raise JobNotFound("the analysis has been deleted") from None
+                raise MediaMissing from None
 
     def read_result(self, job_id: str) -> Result:
         """The result, which must have been written. Raises ResultGone when it has been deleted since, and ResultUnreadable."""

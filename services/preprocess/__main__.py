@@ -47,7 +47,7 @@ def build(settings: Settings) -> Worker:
         queue=queue,
         videos=videos,
         champion=Champion(queue=queue, models=settings.models, ready=classifier.ready),
-        analyze=partial(analyze, detector=detector, classifier=classifier),
+        analyze=partial(analyze, detector=detector, classifier=classifier, max_duration_ms=round(settings.max_duration_s * 1000)),
         keeper=Keeper(redis_url=settings.redis_url, lease_s=settings.lease_s, max_runtime_s=settings.max_runtime_s),
         grace_s=settings.grace_s,
         inference_deadline_s=settings.inference_deadline_s,

@@ -19,7 +19,7 @@ from services.preprocess.regions import Pixels, face_tensor, upright_side_px
 from services.preprocess.sightings import Sighting, Sightings
 from services.preprocess.tracks import Tracker
 from services.preprocess.verdicts import judge_track
-from services.preprocess.video import Frame, open_video
+from services.preprocess.video import MAX_DURATION_MS, Frame, open_video
 from shared.jobs import Options, Progress, Stage, Timings
 from shared.releases import Release
 from shared.results import ModelInfo, Result, Track
@@ -54,6 +54,7 @@ def analyze(
     detector: FaceDetector,
     classifier: Classifier,
     report: Report,
+    max_duration_ms: int = MAX_DURATION_MS,
 ) -> tuple[Result, Timings]:
     """Judge every face of a video. Memory does not grow with the video's pixels, only by one feature per face and frame.
 
@@ -62,7 +63,7 @@ def analyze(
     """
     watch = Stopwatch()
     sightings, tracker = Sightings(), Tracker()
-    with open_video(video) as source:
+    with open_video(video, max_duration_ms=max_duration_ms) as source:
         expected = source.expected_frames(options.sample_fps)
         frames = watch.timed("decode", source.frames(options.sample_fps))
         for batch in in_batches(frames, FRAMES_PER_BATCH):

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     """Where faces are found; `auto` takes a GPU if there is one."""
     threads: int = Field(default=0, ge=0)
     """Threads that find faces on a CPU; 0 for as many as there are cores for this process."""
+    max_duration_s: float = Field(default=1800.0, gt=0)
+    """Length of the longest video that is analysed; a longer one fails."""
     lease_s: float = Field(default=20.0, gt=0)
     """How long a job stays with a worker that has fallen silent."""
     max_attempts: int = Field(default=10, ge=1)

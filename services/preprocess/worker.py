@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 from services.preprocess import metrics
 from services.preprocess.champion import Champion
 from services.preprocess.keeper import Keeper
-from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MienError, QueueUnavailable
+from shared.errors import InferenceUnavailable, InternalError, MienError, QueueUnavailable
 from shared.jobs import Failure, JobState, Options, Progress, Timings
 from shared.queue import Beat, Lease, WorkerQueue
 from shared.releases import Release
@@ -188,10 +188,6 @@ class Worker:
                 return "canceled" if self._told(lambda: queue.canceled(lease)) else "lost"
             case QueueUnavailable():
                 return "handed back" if self._told(lambda: queue.release(lease)) else "lost"
-            case JobNotFound():
-                log.warning("forgotten: the job has no files", extra=about(lease))
-                self._told(lambda: queue.forget(lease))
-                return "forgotten"
             case InferenceUnavailable():
                 log.warning("the model does not answer", extra=about(lease) | why(error))
                 postponed = self._told(lambda: queue.postpone(lease, Failure.of(error), deadline_s=self._inference_deadline_s))

@@ -9,7 +9,7 @@ from deploy.clip import make_clip
 from services.preprocess.analyze import analyze
 from services.preprocess.classifier import Classifier
 from services.preprocess.faces import FaceDetector
-from shared.errors import MediaUnrecognised
+from shared.errors import MediaDurationExceeded, MediaUnrecognised
 from shared.jobs import Options, Progress, Stage, Timings
 from shared.results import Result
 from tests.triton_server import Triton
@@ -26,7 +26,14 @@ class Analysis:
         self._detector = FaceDetector()
         self.reports: list[Progress] = []
 
-    def __call__(self, video: Path, *, sample_fps: float = 8, report: Callable[[Progress], None] | None = None) -> tuple[Result, Timings]:
+    def __call__(
+        self,
+        video: Path,
+        *,
+        sample_fps: float = 8,
+        max_duration_ms: int = 1_800_000,
+        report: Callable[[Progress], None] | None = None,
+    ) -> tuple[Result, Timings]:
         return analyze(
             video,
             job_id=JOB_ID,
@@ -35,6 +42,7 @@ class Analysis:
             detector=self._detector,
             classifier=self._classifier,
             report=report or self.reports.append,
+            max_duration_ms=max_duration_ms,
         )
 
 
@@ -94,6 +102,12 @@ def test_the_same_video_gives_the_same_result(analysis: Analysis, portrait: Path
     first, _ = analysis(portrait)
     second, _ = analysis(portrait)
     assert first == second
+
+
+def test_a_video_that_is_too_long_is_not_begun(analysis: Analysis, portrait: Path) -> None:
+    with pytest.raises(MediaDurationExceeded, match="5000 ms; the limit is 4000 ms"):
+        analysis(portrait, max_duration_ms=4000)
+    assert analysis.reports == []
 
 
 def test_what_is_no_video_is_said_to_be_none(analysis: Analysis, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from shared.errors import JobNotFound, QueueUnavailable, ResultGone
-from shared.jobs import FINAL_STATES, Job, JobState
+from shared.errors import JobNotFound, MediaMissing, QueueUnavailable, ResultGone
+from shared.jobs import FINAL_STATES, Failure, Job, JobState
 from shared.queue import GatewayQueue
 from shared.releases import Release
 from shared.videos import Videos
@@ -304,17 +304,27 @@ def test_a_running_job_stops_when_it_is_deleted(stage: Stage) -> None:
         stage.videos.read_result(job_id)
 
 
-def test_a_job_without_files_is_forgotten(stage: Stage) -> None:
+def test_a_job_without_its_video_is_tried_again_and_then_fails_for_all_to_see(stage: Stage) -> None:
     job_id, next_id = stage.submit("take 30"), stage.submit("take 0.1")
     stage.videos.delete(job_id)
     stage.worker()
     assert stage.ended(next_id).state == JobState.SUCCEEDED
-    with pytest.raises(JobNotFound):
-        stage.job(job_id)
-    assert stage.outcomes(job_id) == ["forgotten"]
+    job = stage.ended(job_id)
+    assert job.failure == Failure.of(MediaMissing())
+    assert stage.outcomes(job_id) == ["retried", "retried", "failed"]
 
 
-def test_a_job_that_redis_takes_after_the_gateway_gave_up_is_forgotten(own_redis_stage: Stage, redis_server: Any) -> None:
+def test_a_video_that_was_away_for_a_moment_is_analysed(stage: Stage) -> None:
+    job_id = stage.submit("take 0.1")
+    video = stage.videos.video(job_id)
+    video.rename(video.with_name("away"))
+    stage.worker()
+    eventually(lambda: stage.outcomes(job_id)[:1] == ["retried"])
+    video.with_name("away").rename(video)
+    assert stage.ended(job_id).state == JobState.SUCCEEDED
+
+
+def test_a_job_that_redis_takes_after_the_gateway_gave_up_fails(own_redis_stage: Stage, redis_server: Any) -> None:
     stage = own_redis_stage
     job = stage.take("take 30")
 
@@ -331,9 +341,7 @@ def test_a_job_that_redis_takes_after_the_gateway_gave_up_is_forgotten(own_redis
     stage.videos.delete(job.id)
     assert stage.job(job.id).state == JobState.QUEUED
     stage.worker()
-    eventually(lambda: stage.outcomes(job.id) == ["forgotten"])
-    with pytest.raises(JobNotFound):
-        stage.job(job.id)
+    assert stage.ended(job.id).failure == Failure.of(MediaMissing())
 
 
 # --- Redis and the model away ----------------------------------------------------------------------------------------

@@ -391,14 +391,6 @@ def test_deleting_a_running_job_stops_it_and_refuses_its_result(gateway: Gateway
     assert set(raw.keys("mien:*")) <= {"mien:queue", "mien:worked"}
 
 
-def test_a_job_without_files_is_forgotten_once(gateway: Gateway, worker: WorkerQueue, raw: redis.Redis) -> None:
-    gateway.submit(new_job())
-    lease = claimed(worker)
-    assert worker.forget(lease)
-    assert not worker.forget(lease)
-    assert set(raw.keys("mien:*")) <= {"mien:queue", "mien:worked"}
-
-
 def test_a_job_that_has_ended_is_forgotten_after_seven_days(gateway: Gateway, worker: WorkerQueue, raw: redis.Redis) -> None:
     gateway.submit(new_job())
     lease = claimed(worker)

@@ -167,13 +167,6 @@ class QueueMachine(RuleBasedStateMachine):
             job.analysed = percent > 0
 
     @rule(held=leases)
-    def forget_without_files(self, held: tuple[WorkerQueue, Lease]) -> None:
-        queue, lease = held
-        assert queue.forget(lease) == (lease.job.id in self.jobs)
-        if lease.job.id in self.jobs:
-            self.forget(lease.job.id)
-
-    @rule(held=leases)
     def succeed(self, held: tuple[WorkerQueue, Lease]) -> None:
         queue, lease = held
         job = self.jobs.get(lease.job.id)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import JobNotFound, ResultGone, ResultUnreadable, StorageError
+from shared.errors import MediaMissing, ResultGone, ResultUnreadable, StorageError
 from shared.jobs import Job
 from shared.results import Coverage, Media, ModelInfo, Result
 from shared.videos import LONGEST_UPLOAD_S, Videos
@@ -84,9 +84,9 @@ def test_nothing_is_left_after_deletion_and_nothing_comes_back(videos: Videos) -
     assert videos.delete(JOB.id)
     assert not videos.delete(JOB.id)
     assert files(videos) == []
-    with pytest.raises(JobNotFound):
+    with pytest.raises(MediaMissing):
         videos.video(JOB.id)
-    with pytest.raises(JobNotFound):
+    with pytest.raises(MediaMissing):
         videos.write_result(result())
     with pytest.raises(ResultGone):
         videos.read_result(JOB.id)
@@ -150,7 +150,7 @@ def test_a_deletion_without_its_folders_is_no_success(videos: Videos) -> None:
 
 def test_a_result_written_during_the_deletion_does_not_stay(videos: Videos) -> None:
     def write() -> None:
-        with suppress(JobNotFound):
+        with suppress(MediaMissing):
             videos.write_result(result())
 
     def delete() -> None:
