@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from shared.errors import InferenceError, InferenceInvalidOutput, InferenceRejected, InferenceUnavailable
 from shared.expressions import LABELS, REGIONS
-from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, FRAMES_INPUT, FRAMES_OUTPUTS, Release
+from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, FRAMES_INPUT, FRAMES_OUTPUTS, GRAPHS, Release
 
 IN_FLIGHT: Final = 2
 """Batches that Triton has at once: one runs while the next arrives. With more, Triton merges them, and the caches of a CPU lose by it."""
@@ -85,14 +85,12 @@ class Classifier:
         self._batch = batch
 
     def ready(self, release: Release) -> bool:
-        """Whether both graphs of the release are loaded and warm."""
+        """Whether both graphs of the release are loaded and warm. A server that cannot even say so has neither."""
         timeout_s = min(self._timeout_s, READY_TIMEOUT_S)
         try:
-            return all(self._client.is_model_ready(release.model(graph), client_timeout=timeout_s) for graph in ("frames", "clip"))
-        except InferenceServerException as error:
-            if isinstance(_translated(error), InferenceUnavailable):
-                return False
-            raise _translated(error) from error
+            return all(self._client.is_model_ready(release.model(graph), client_timeout=timeout_s) for graph in GRAPHS)
+        except InferenceServerException:
+            return False
 
     def encode(self, release: Release, faces_nchw: NDArray[np.uint8]) -> Encoded:
         """Faces (N, 9, S, S) to their features. N may be 0."""
