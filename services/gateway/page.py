@@ -1,4 +1,4 @@
-"""`/`: the page on which a person posts a video and sees what Mien makes of it. Three static files and an icon, no build step."""
+"""`/`: the page on which a person posts a video and sees what Mien makes of it. Static files, no build step."""
 
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from services.gateway.problems import NotFound
 router = APIRouter(include_in_schema=False)
 
 FOLDER: Final = Path(__file__).with_suffix("")
-ASSETS: Final = frozenset({"app.js", "style.css", "icon.svg"})
+ASSETS: Final = frozenset({"api.js", "app.js", "icon.svg", "nodes.js", "result.js", "style.css"})
 
 POLICY: Final = {
     "default-src": "'none'",

@@ -88,7 +88,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 
 
 @pytest.fixture
-def page(mien, driver) -> Iterator[Page]:
+def page(driver, mien) -> Iterator[Page]:
     page = Page(driver=driver, url=mien.stack.url)
     page.open()
     yield page
@@ -185,6 +185,21 @@ def test_a_refused_upload_is_explained_and_the_next_file_is_taken(page, tmp_path
     assert "media-empty" in page.text("#problem")
     page.choose(clip)
     page.until_result()
+    assert not page.one("#problem").is_displayed()
+
+
+def test_an_upload_is_canceled_and_leaves_nothing(mien, page, tmp_path):
+    large = tmp_path / "large.mp4"
+    large.write_bytes(bytes(8_000_000))
+    page.driver.set_network_conditions(latency=0, download_throughput=-1, upload_throughput=500_000)
+    try:
+        page.choose(large)
+        page.until(lambda: "of 8.0 MB sent" in page.text("#message"))
+        page.one("#cancel").click()
+        page.until_state("canceled")
+        page.until(lambda: not list((mien.stack.data / "incoming").iterdir()))
+    finally:
+        page.driver.delete_network_conditions()
     assert not page.one("#problem").is_displayed()
 
 
