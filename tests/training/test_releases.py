@@ -1,0 +1,51 @@
+"""The releases that ship: whole, honest about their size, and of sound mind."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from skimage import data
+
+from services.preprocess.landmarks import FacePictures
+from services.preprocess.regions import face_tensor
+from shared.expressions import LABELS
+from shared.releases import file_sha256, read
+from training.datasets import luma
+from training.export import read_networks
+
+RELEASES = sorted((Path(__file__).parents[2] / "training" / "releases").glob("[0-9]*"))
+MOST_BYTES = 20 * 10**6
+PORTRAIT = data.astronaut()[40:190, 150:300]
+
+
+@pytest.fixture(params=RELEASES, ids=lambda path: path.name)
+def folder(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def test_there_is_a_release_and_git_can_carry_it() -> None:
+    assert RELEASES
+    assert sum(path.stat().st_size for folder in RELEASES for path in folder.iterdir()) < MOST_BYTES
+
+
+def test_the_card_names_these_weights_and_their_figures(folder: Path) -> None:
+    release = read(folder / "release.json")
+    assert release.version == int(folder.name)
+    assert release.files == {"weights.safetensors": file_sha256(folder / "weights.safetensors")}
+    assert release.notes
+    for figures in release.metrics.values():
+        assert {"accuracy", "mean_recall", "macro_f1", "calibration_error"} <= set(figures)
+        assert 0.5 < figures["accuracy"] < 1
+
+
+def test_a_smile_is_a_smile_in_colour_and_in_grey(folder: Path) -> None:
+    release = read(folder / "release.json")
+    encoder, clip = read_networks(release, folder / "weights.safetensors")
+    (landmarks,) = FacePictures().landmarks([PORTRAIT])
+    assert landmarks is not None
+    coloured = torch.from_numpy(face_tensor(PORTRAIT, landmarks, size=release.size))[None]
+    with torch.inference_mode():
+        features = encoder(torch.cat([coloured, luma(coloured)]))[0]
+        scores = torch.softmax(clip(features[:, None], torch.ones(2, 1))[0], dim=1)
+    assert [LABELS[index] for index in scores.argmax(dim=1).tolist()] == ["happy", "happy"]
+    torch.testing.assert_close(scores[0], scores[1], atol=0.02, rtol=0)
