@@ -154,9 +154,7 @@ async def results(analysis_id: AnalysisId, parts: Given, page_size: Windows = 0,
     "/{analysis_id}:cancel",
     summary="Stop an analysis",
     responses={
-        200: examples.shown(
-            Analysis.of(examples.QUEUED.model_copy(update={"state": JobState.CANCELED, "ended_ms": examples.CREATED_MS + 400}))
-        ),
+        200: examples.shown(Analysis.of(examples.CANCELED)),
         **problems(JobNotFound, StateConflict, DependencyUnavailable),
     },
 )

@@ -7,7 +7,8 @@ from pydantic import Field
 from shared.jobs import FINAL_STATES, Contract, Failure, Job, JobState
 from shared.results import Result
 
-EXAMPLE_ID = "an_5f0c6f7e0c3e4f7f9a7f3b1f2d6f8a10"
+EXAMPLE_ID = "an_4c6a225931052afbc86aa746c02fb74c"
+"""Of the analysis in example.json."""
 
 
 class Links(Contract):
