@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from services.gateway.schemas import ResultPage
-from shared.errors import JobNotFound, MediaNoVideoStream
+from shared.errors import MediaMissing, MediaNoVideoStream
 from shared.jobs import Failure, Progress, Stage
 from shared.queue import Beat
 from shared.videos import Videos
@@ -237,7 +237,7 @@ def test_a_deleted_analysis_that_runs_stops_and_its_late_result_is_refused(gatew
     lease = gateway.claim()
     assert gateway.http.delete(posted["links"]["analysis"]).status_code == 204
     assert gateway.worker.beat(lease) is not Beat.HELD
-    with pytest.raises(JobNotFound):
+    with pytest.raises(MediaMissing):
         Videos(gateway.data).write_result(result(posted["id"], 3))
     assert gateway.settles_to_nothing()
 
