@@ -273,7 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Stack(home=options.home, redis_url=os.environ.get("REDIS_URL"), port=options.port, announce=announce) as stack:
-            announce(f"Mien is up: {stack.url}\n  the API and its description: {stack.url}/docs\n  logs: {stack.logs}\nCtrl-C stops it.")
+            announce(
+                f"Mien is up: open {stack.url} in a browser\n  the API and its description: {stack.url}/docs\n  logs: {stack.logs}\nCtrl-C stops it."
+            )
             signal.pause()
     except StackError as error:
         announce(f"error: {error}")
