@@ -274,7 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Stack(home=options.home, redis_url=os.environ.get("REDIS_URL"), port=options.port, announce=announce) as stack:
             announce(
-                f"Mien is up: open {stack.url} in a browser\n  the API and its description: {stack.url}/docs\n  logs: {stack.logs}\nCtrl-C stops it."
+                f"Mien is up: open {stack.url} in a browser\n  the API and its description: {stack.url}/docs\n  logs: {stack.logs}\n"
+                "Ctrl-C stops it."
             )
             signal.pause()
     except StackError as error:
