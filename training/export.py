@@ -38,9 +38,8 @@ TOLERANCE = 1e-4
 """How far a graph's numbers may be from the eager network's."""
 
 MAX_BATCH = 64
-PREFERRED_BATCHES = (16, 32, 64)
-"""The worker sends 16 at a time: whole requests are merged, and a lone one does not wait."""
-QUEUE_DELAY_US = 1000
+INSTANCES = 2
+"""Of the frame graph: one computes while the other one's tensors are on their way, and on a CPU each has a core to itself."""
 WARMUP_BATCHES = (1, 16)
 WARMUP_RUNS = 3
 """TorchScript profiles its first two runs of a graph and optimises after them."""
@@ -218,7 +217,8 @@ def frames_config(release: Release) -> str:
             _header(),
             _tensors("input", [(FRAMES_INPUT, "TYPE_UINT8", faces)]),
             _tensors("output", [(name, "TYPE_FP32", dims) for name, dims in zip(FRAMES_OUTPUTS, outputs, strict=True)]),
-            f"dynamic_batching {{ preferred_batch_size: {list(PREFERRED_BATCHES)} max_queue_delay_microseconds: {QUEUE_DELAY_US} }}",
+            "dynamic_batching { }",  # what waits when an instance is free is one batch, and nothing waits for more to come
+            f"instance_group [ {{ count: {INSTANCES} }} ]",
             *(_warmup(batch, [(FRAMES_INPUT, "TYPE_UINT8", faces)]) for batch in WARMUP_BATCHES),
         )
     )

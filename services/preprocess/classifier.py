@@ -19,8 +19,8 @@ from shared.errors import InferenceError, InferenceInvalidOutput, InferenceRejec
 from shared.expressions import LABELS, REGIONS
 from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, FRAMES_INPUT, FRAMES_OUTPUTS, GRAPHS, Release
 
-IN_FLIGHT: Final = 2
-"""Batches that Triton has at once: one runs while the next arrives. With more, Triton merges them, and the caches of a CPU lose by it."""
+IN_FLIGHT: Final = 3
+"""Batches that Triton has at once: one for each instance of the model, and one on its way."""
 READY_TIMEOUT_S: Final = 2.0
 SUM_TOLERANCE: Final = 1e-3
 

@@ -68,7 +68,7 @@ def test_configs_name_the_tensors_of_the_contract_and_no_device(random_release: 
         assert 'backend: "pytorch"' in config
         assert "dynamic_batching" in config
         assert "model_warmup" in config
-        assert not re.search("KIND_|instance_group|EXECUTION_ENV|parameters", config)
+        assert not re.search("KIND_|EXECUTION_ENV|parameters", config)
 
 
 def dims(config: str) -> dict[str, str]:

@@ -9,15 +9,21 @@ from __future__ import annotations  # Triton adds its types to triton_python_bac
 import json
 import os
 import select
+import signal
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import triton_python_backend_utils as triton
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
+
+LOOKS_UP_S = 2.0
+STUCK_S = 30.0
+"""Without the interpreter's lock for so long, a stub is taken for stuck. Graphs run without it, so honest work never is."""
 
 
 class TritonPythonModel:
@@ -26,8 +32,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the graph of this model's version; an error here makes the model, and only it, unavailable."""
         end_with_parent()
-        torch.set_num_threads(int(os.environ["MIEN_TRITON_THREADS"]))
         config = json.loads(args["model_config"])
+        torch.set_num_threads(threads_of_one(config))
         self.inputs = positional(tensor["name"] for tensor in config["input"])
         self.outputs = positional(tensor["name"] for tensor in config["output"])
         file = config["default_model_filename"] or "model.pt"
@@ -69,6 +75,12 @@ class TritonPythonModel:
         return triton.InferenceResponse([triton.Tensor.from_dlpack(name, result.contiguous()) for name, result in named if name in wanted])
 
 
+def threads_of_one(config: dict[str, Any]) -> int:
+    """The model's threads, divided among its instances: two batches side by side need no waiting for each other's threads."""
+    instances = sum(group["count"] for group in config["instance_group"])
+    return max(1, int(os.environ["MIEN_TRITON_THREADS"]) // int(instances))
+
+
 def positional(names: Iterable[str]) -> list[str]:
     """Tensor names in the order of the graph's arguments: `mask__1` after `features__0`."""
     return sorted(names, key=lambda name: int(name.rpartition("__")[2]))
@@ -78,11 +90,16 @@ def end_with_parent() -> None:
     """Leave with Triton even when it was killed, which it cannot tell its stubs: each would hold on to half a gigabyte.
 
     The kernel's own parent-death signal is no use: it is sent when the thread that started the stub ends, which is at once.
+    A stub that was killed off in the middle of a call may wait for ever for Triton's half of it, and hold the interpreter's
+    lock meanwhile; then only an alarm that nobody puts off any more ends it.
     """
     parent = os.pidfd_open(os.getppid())
 
     def watch() -> None:
-        select.select([parent], [], [])
+        gone = False
+        while not gone:
+            signal.setitimer(signal.ITIMER_REAL, STUCK_S)
+            gone = bool(select.select([parent], [], [], LOOKS_UP_S)[0])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
