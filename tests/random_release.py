@@ -21,7 +21,7 @@ def shared_random_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_release(tmp_path_factory.mktemp("releases") / "000001")
 
 
-def write_random_release(folder: Path) -> Path:
+def write_random_release(folder: Path, *, size: int = 96, width: float = 0.25) -> Path:
     # Imported late: most tests need no torch, and it takes seconds.
     import torch
     from safetensors.torch import save_file
@@ -31,13 +31,13 @@ def write_random_release(folder: Path) -> Path:
 
     folder.mkdir(parents=True)
     torch.manual_seed(SEED)
-    encoder = FrameEncoder(width=0.25)
+    encoder = FrameEncoder(width=width)
     networks = nn.ModuleDict({"encoder": encoder, "clip": ClipClassifier(encoder.feature_size)})
     save_file({name: tensor.contiguous() for name, tensor in networks.state_dict().items()}, folder / "weights.safetensors")
     release = Release(
         version=1,
-        size=96,
-        width=0.25,
+        size=size,
+        width=width,
         feature_size=encoder.feature_size,
         training={"seed": SEED, "epochs": 0},
         metrics={},

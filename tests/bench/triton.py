@@ -4,7 +4,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,41 +17,62 @@ from services.preprocess.classifier import Classifier
 from shared import releases
 from shared.expressions import REGIONS
 from tests.bench.figures import Figure
-from training.export import export
+from tests.random_release import write_random_release
+from training.export import export, torchscript
 
-FACES = 512
 BATCH = 16
-ROUNDS = 5
 AIM = 0.9
 
 
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What is measured: a release, and how much of it."""
+
+    weights: Path
+    faces: int
+    rounds: int
+
+
 def run(home: Path, video: Path) -> list[Figure]:
-    """The shipped release, batch 16, both ways alternately with as many threads."""
+    """The shipped release and one of the paper's size of face, both ways alternately."""
+    compact_224 = write_random_release(home / "000224", size=224, width=0.5)
+    loads = (Load(weights=newest_release(), faces=512, rounds=9), Load(weights=compact_224, faces=96, rounds=3))
+    return [line for number, load in enumerate(loads) for line in measure(load, home / str(number))]
+
+
+def measure(load: Load, home: Path) -> list[Figure]:
     models = home / "models"
     models.mkdir(parents=True)
-    export(newest_release(), models)
+    export(load.weights, models)
     release = releases.load(models, releases.published(models)[-1])
-    faces = np.random.default_rng(1).integers(0, 256, (FACES, 3 * len(REGIONS), release.size, release.size), dtype=np.uint8)
+    faces = np.random.default_rng(1).integers(0, 256, (load.faces, 3 * len(REGIONS), release.size, release.size), dtype=np.uint8)
     in_process = in_process_way(models / release.name / "frames" / "1" / "model.pt")
+    with served(models, state=home / "triton") as url, Classifier(url=url, batch=BATCH) as classifier:
+        wait_until(lambda: classifier.ready(release), timeout_s=120)
+        rates = [
+            (rate(faces, lambda: classifier.encode(release, faces)), rate(faces, lambda: in_process(faces)))
+            for _ in range(1 + load.rounds)  # the first one warms both
+        ][1:]
+    share = statistics.median(through / here for through, here in rates)
+    what = f"batches of {BATCH}, S={release.size}, width {release.width:g}"
+    return [
+        figure(f"{what}, in this process", statistics.median(here for _, here in rates), "faces/s"),
+        figure(f"{what}, through Triton", statistics.median(through for through, _ in rates), "faces/s"),
+        Figure(bench="triton", name=f"{what}, share", value=share, unit="x", aim=f"at least {AIM}", reached=share >= AIM),
+    ]
+
+
+@contextmanager
+def served(models: Path, *, state: Path) -> Iterator[str]:
+    """A tritonserver of its own; its gRPC address."""
     grpc, http, metrics = free_ports(3)
     ports = ["--grpc-port", str(grpc), "--http-port", str(http), "--metrics-port", str(metrics)]
-    command = [sys.executable, "-m", "deploy.triton", "--models", str(models), "--state", str(home / "triton"), *ports]
+    command = [sys.executable, "-m", "deploy.triton", "--models", str(models), "--state", str(state), *ports]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
-            with Classifier(url=f"127.0.0.1:{grpc}", batch=BATCH) as classifier:
-                wait_until(lambda: classifier.ready(release), timeout_s=120)
-                rates = [
-                    (rate(lambda: classifier.encode(release, faces)), rate(lambda: in_process(faces)))
-                    for _ in range(1 + ROUNDS)  # the first one warms both
-                ][1:]
+            yield f"127.0.0.1:{grpc}"
         finally:
             server.terminate()
-    share = statistics.median(through / here for through, here in rates)
-    return [
-        figure(f"batches of {BATCH}, S={release.size}, in this process", statistics.median(here for _, here in rates), "faces/s"),
-        figure(f"batches of {BATCH}, S={release.size}, through Triton", statistics.median(through for through, _ in rates), "faces/s"),
-        Figure(bench="triton", name="share of the in-process rate", value=share, unit="x", aim=f"at least {AIM}", reached=share >= AIM),
-    ]
 
 
 def figure(name: str, value: float, unit: str) -> Figure:
@@ -57,7 +80,8 @@ def figure(name: str, value: float, unit: str) -> Figure:
 
 
 def in_process_way(model: Path) -> Callable[[np.ndarray], None]:
-    graph = torch.jit.load(str(model)).eval()
+    with torchscript():
+        graph = torch.jit.load(str(model)).eval()
 
     @torch.inference_mode()
     def encode(faces: np.ndarray) -> None:
@@ -67,10 +91,11 @@ def in_process_way(model: Path) -> Callable[[np.ndarray], None]:
     return encode
 
 
-def rate(work: Callable[[], object]) -> float:
+def rate(faces: np.ndarray, work: Callable[[], object]) -> float:
+    """Faces per second."""
     began = time.monotonic()
     work()
-    return FACES / (time.monotonic() - began)
+    return len(faces) / (time.monotonic() - began)
 
 
 def wait_until(ready: Callable[[], bool], *, timeout_s: float) -> None:
