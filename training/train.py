@@ -83,11 +83,13 @@ def described(parts: list[Faces], use: str) -> tuple[DataSet, ...]:
 
 
 def described_commit() -> str:
-    """The commit of this code, marked when it has been changed since; `unknown` outside a checkout."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip() or "unknown"
+    """The commit of this code, marked when it has been changed since; `unknown` outside a checkout or without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()
 
 
 def write_release(network: Network, release: Release, folder: Path) -> Release:

@@ -10,7 +10,7 @@ from training.datasets import Faces, luma
 from training.evaluate import evaluate
 from training.fit import Network, Recipe
 from training.noise import Noise
-from training.train import read_luminance, train_release
+from training.train import described_commit, read_luminance, train_release
 
 RECIPE = Recipe(width=0.125, epochs=2, batch=28, average_decay=0.9, attention_steps=5)
 
@@ -63,3 +63,9 @@ def test_reading_luminance_changes_nothing_on_grey_pictures(painted: Faces) -> N
         before = network(painted.faces[:4])
         read_luminance(network.encoder)
         torch.testing.assert_close(network(painted.faces[:4]), before, atol=1e-4, rtol=1e-4)
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert described_commit() != ""
+    monkeypatch.setenv("PATH", "")
+    assert described_commit() == "unknown"
