@@ -3,6 +3,7 @@
     models/                            the Triton model repository
       mien_000001/                     the release: written aside, fsynced, renamed
         release.json                   this contract; names the sha256 of every other file
+        weights.safetensors            what the graphs were built from
         frames/config.pbtxt  frames/1/model.pt
         clip/config.pbtxt    clip/1/model.pt
       mien_000001_frames -> mien_000001/frames      what Triton sees: one model name per graph and release,
@@ -30,6 +31,7 @@ FRAMES_OUTPUTS: Final = ("features__0", "region_weights__1", "spatial_maps__2")
 CLIP_INPUTS: Final = ("features__0", "mask__1")
 CLIP_OUTPUTS: Final = ("logits__0", "frame_weights__1")
 GRAPHS: Final = ("frames", "clip")
+WEIGHTS: Final = "weights.safetensors"
 
 PREPROCESS_VERSION: Final = "p1"
 """Changes whenever the same video would give another face tensor: a release serves only with the crops it was trained on."""

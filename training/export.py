@@ -27,13 +27,12 @@ from torch import Tensor, nn
 
 from shared.errors import MienError, ModelContractMismatch, ModelDigestMismatch, ReleaseError
 from shared.expressions import LABELS, REGIONS
-from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, FRAMES_INPUT, FRAMES_OUTPUTS, GRAPHS, Release, file_sha256, load, read
+from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, FRAMES_INPUT, FRAMES_OUTPUTS, GRAPHS, WEIGHTS, Release, file_sha256, load, read
 from shared.videos import fsync_folder, write_durably
 from training.network import ClipClassifier, FrameEncoder
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = "weights.safetensors"
 TOLERANCE = 1e-4
 """How far a graph's numbers may be from the eager network's."""
 

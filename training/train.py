@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from shared.releases import DataSet, Release, file_sha256
+from shared.releases import WEIGHTS, DataSet, Release, file_sha256
 from training.attention import fit_frame_attention
 from training.datasets import Faces, read_faces, split_by_subject
 from training.evaluate import evaluate
@@ -96,7 +96,7 @@ def write_release(network: Network, release: Release, folder: Path) -> Release:
     """Write weights.safetensors in half precision, and release.json; returns the release with the digest of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half().contiguous() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
-    weights = folder / "weights.safetensors"
+    weights = folder / WEIGHTS
     save_file(tensors, weights)
     weights.chmod(0o644)  # safetensors keeps it to its owner, and an image's user is another one
     whole = release.model_copy(update={"files": {weights.name: file_sha256(weights)}})

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 from PIL import Image
 
-from services.preprocess.landmarks import MEAN_FACE_XY, FacePictures
+from services.preprocess.landmarks import FacePictures, mean_landmarks
 from services.preprocess.regions import Pixels, face_tensor
 from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, write_samples
 from shared.expressions import REGIONS
@@ -53,7 +53,7 @@ def harvest(source: Path, *, name: str, licence: str, size: int, out: Path) -> S
     for batch in read_parquet(source):
         for picture, landmarks in zip(batch, finder.landmarks([picture.rgb_hwc for picture in batch]), strict=True):
             aligned = landmarks is not None
-            points = landmarks if landmarks is not None else MEAN_FACE_XY * np.array(picture.rgb_hwc.shape[1::-1], dtype=np.float32)
+            points = landmarks if landmarks is not None else mean_landmarks(picture.rgb_hwc)
             frames[len(samples)] = face_tensor(picture.rgb_hwc, points, size=size)
             samples.append(Sample(first=len(samples), label=picture.label, subject=picture.subject, source=picture.source, aligned=aligned))
     frames.flush()

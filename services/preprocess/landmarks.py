@@ -36,9 +36,18 @@ class FacePictures:
             _, points, scores = self._onet(torch.from_numpy(np.stack([onet_input(picture) for picture in pictures_rgb])))
         fractions = points.reshape(-1, 2, 5).permute(0, 2, 1).numpy()
         return [
-            landmarks * np.array(picture.shape[1::-1], dtype=np.float32) if score >= LEAST_CONFIDENCE and plausible(landmarks) else None
+            in_pixels(landmarks, picture) if score >= LEAST_CONFIDENCE and plausible(landmarks) else None
             for picture, landmarks, score in zip(pictures_rgb, fractions, scores[:, 1].tolist(), strict=True)
         ]
+
+
+def mean_landmarks(picture_rgb: Pixels) -> Points:
+    """Landmarks (5, 2) in pixels of a picture in which none were found."""
+    return in_pixels(MEAN_FACE_XY, picture_rgb)
+
+
+def in_pixels(landmarks_fractions: Points, picture_rgb: Pixels) -> Points:
+    return landmarks_fractions * np.array(picture_rgb.shape[1::-1], dtype=np.float32)
 
 
 def onet_input(picture_rgb: Pixels) -> npt.NDArray[np.float32]:

@@ -11,7 +11,8 @@ from shared.expressions import LABELS, REGIONS
 from shared.releases import Release, Sampling
 from shared.results import DecidingFrame, Explanation, Track, Verdict, Window
 
-CLIPS_PER_REQUEST = 64
+CLIPS_AT_A_TIME = 64
+"""Padded clips in memory: all windows of a long track at once would take hundreds of megabytes."""
 DECIDING_FRAMES = 3
 DECIMALS = 4
 
@@ -63,8 +64,8 @@ def windows(pts_ms: Sequence[int], *, sampling: Sampling, duration_ms: int) -> l
 def judge_spans(features: Floats, spans: Sequence[Span], *, release: Release, classifier: Classifier) -> list[Floats]:
     """Scores (7,) of each window, asked for in padded batches."""
     scores: list[Floats] = []
-    for start in range(0, len(spans), CLIPS_PER_REQUEST):
-        group = spans[start : start + CLIPS_PER_REQUEST]
+    for start in range(0, len(spans), CLIPS_AT_A_TIME):
+        group = spans[start : start + CLIPS_AT_A_TIME]
         longest = max(span.last - span.first for span in group)
         clips = np.zeros((len(group), longest, features.shape[1]), dtype=np.float32)
         mask = np.zeros((len(group), longest), dtype=np.float32)

@@ -82,7 +82,7 @@ def analyse(client: httpx.Client, video: Path, *, fps: float) -> Job:
 def plain_way(weights: Path) -> Callable[[Path], int]:
     """What one writes first: decode, detect and judge frame by frame, eagerly, with everybody's defaults."""
     release = releases.read(weights / "release.json")
-    encoder, clip = read_networks(release, weights / "weights.safetensors")
+    encoder, clip = read_networks(release, weights / releases.WEIGHTS)
     detector = MTCNN(keep_all=True, device="cpu")
 
     @torch.inference_mode()

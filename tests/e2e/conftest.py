@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deploy.clip import make_clip
 from deploy.stack import Stack, newest_release
 from deploy.supervisor import StackError
 from deploy.triton.server import TritonMissing, find_libpython, find_wheel
@@ -101,3 +102,22 @@ def worker_lives(mien: Mien) -> Iterator[None]:
     yield
     assert mien.stack.programs.pid("worker") == before
     assert Path(f"/proc/{before}").exists()
+
+
+# --- clips of one face -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of one face."""
+    path = tmp_path_factory.mktemp("clips") / "portrait.mp4"
+    make_clip(path, seconds=2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def long_portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough frames that a worker can be caught, or a button pressed, in the middle of them."""
+    path = tmp_path_factory.mktemp("clips") / "long.mp4"
+    make_clip(path, seconds=12)
+    return path

@@ -13,7 +13,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from deploy.clip import make_clip
 from shared.results import Result, Track, Window
 from shared.videos import Videos
 from tests.conftest import missing
@@ -97,18 +96,10 @@ def page(driver, mien) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of one face, in a file whose name would be markup if it were taken for it."""
+def clip(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The portrait in a file whose name would be markup if it were taken for it."""
     path = tmp_path_factory.mktemp("page") / "<img src=x onerror=alert(1)>.mp4"
-    make_clip(path, seconds=2)
-    return path
-
-
-@pytest.fixture(scope="session")
-def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough frames that a person can press a button in the middle of them."""
-    path = tmp_path_factory.mktemp("page") / "long.mp4"
-    make_clip(path, seconds=12)
+    shutil.copyfile(portrait, path)
     return path
 
 
@@ -203,8 +194,8 @@ def test_an_upload_is_canceled_and_leaves_nothing(mien, page, tmp_path):
     assert not page.one("#problem").is_displayed()
 
 
-def test_a_running_analysis_is_canceled_and_then_deleted(mien, page, long_clip, worker_lives):
-    page.choose(long_clip)
+def test_a_running_analysis_is_canceled_and_then_deleted(mien, page, long_portrait, worker_lives):
+    page.choose(long_portrait)
     page.until_state("running")
     page.one("#cancel").click()
     page.until_state("canceled")
@@ -266,8 +257,8 @@ def window_at(pattern: Window, start_ms: int) -> Window:
     return pattern.model_copy(update={"start_ms": start_ms, "end_ms": start_ms + 500})
 
 
-def test_it_waits_for_a_gateway_that_restarts(mien, page, long_clip):
-    page.choose(long_clip)
+def test_it_waits_for_a_gateway_that_restarts(mien, page, long_portrait):
+    page.choose(long_portrait)
     page.until_state("running")
     with mien.stack.programs.down("gateway"):
         page.until(lambda: page.text("#message") == "The server does not answer. Trying again.")

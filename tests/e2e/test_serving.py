@@ -13,30 +13,12 @@ import av
 import numpy as np
 import pytest
 
-from deploy.clip import make_clip
-
 REPOSITORY = Path(__file__).parents[2]
 SHARED_DATA = Path(os.environ.get("MIEN_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
 EXPRESSIONS = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
 
 
 # --- clips -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of one face."""
-    path = tmp_path_factory.mktemp("clips") / "portrait.mp4"
-    make_clip(path, seconds=2)
-    return path
-
-
-@pytest.fixture(scope="session")
-def long_portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough frames that a worker can be caught in the middle of them."""
-    path = tmp_path_factory.mktemp("clips") / "long.mp4"
-    make_clip(path, seconds=12)
-    return path
 
 
 def noise_clip(path: Path) -> Path:
