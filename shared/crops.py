@@ -1,5 +1,7 @@
 """A crop store: the face tensors that training reads. The worker's `harvest` writes it with serving's own cropping code.
 
+A store is written aside and renamed, and never changed: what a network learnt from can be named by a digest for ever.
+
 <store>/
   store.json       Store: what this is, where it came from, and the digests of the other two files
   frames.npy       uint8 (N, 9, S, S), every face frame of every sample, in the order of samples.jsonl
@@ -12,6 +14,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from shared.expressions import LABELS
 from shared.jobs import Contract
 from shared.results import Label
 
@@ -31,10 +34,16 @@ class Sample(Contract):
     """Who it shows; splits never share a subject. Unknown subjects are given a name of their own."""
     source: str
     """Where it came from: file and row, or the analysis it was harvested from."""
+    licence: str = ""
+    """Terms it may be used under; empty where the whole store has one licence, which `store.json` names."""
     aligned: bool
     """Whether landmarks were found; otherwise the picture was taken as an already upright face."""
     consent: bool = True
-    """Whether it may be trained on."""
+    """Whether it may be trained on. Without consent a sample is never read by training."""
+    scores: Annotated[tuple[float, ...], Field(min_length=len(LABELS), max_length=len(LABELS))] | None = None
+    """A pseudo label: the teacher's score per label, in the order of LABELS. Null for what people labelled, or nobody."""
+    pseudo_labeller: str | None = None
+    """The network that gave `scores`: a release such as `mien_000001`, or the digest of weights that were never released."""
 
 
 class Store(Contract):
@@ -50,6 +59,8 @@ class Store(Contract):
     samples: int
     sha256: dict[str, str]
     """Of frames.npy and samples.jsonl."""
+    dropped: dict[str, int] = {}
+    """What the source held that is not here, counted by reason, such as `no_face` or `unreadable`."""
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:

@@ -7,7 +7,10 @@
     |- JobError              what was asked of a job does not fit its state
     |- StorageError          the data folder cannot take or give the bytes
     |- QueueUnavailable      Redis does not answer
-    `- ReleaseError          a release folder is not what it must be
+    |- ReleaseError          a release folder is not what it must be
+    |  `- CandidateRefused      it may not become a release: the champion serves on
+    `- TrainingError         data, a plan or a run cannot be trained with
+       `- DataUnusable          the data's fault
 
 The first line of a class's docstring is the error's public title, and its name in kebab-case is the stable code that
 clients test for: `MediaNoVideoStream` is `media-no-video-stream`. `detail` says what happened this time, for people only.
@@ -186,3 +189,73 @@ class ModelDigestMismatch(ReleaseError):
 
 class ModelContractMismatch(ReleaseError):
     """The release does not keep the contract of names and shapes."""
+
+
+class CandidateRefused(ReleaseError):
+    """The candidate does not become a release.
+
+    `reasons` lists every check that it failed. Nothing was changed.
+    """
+
+
+class CandidateUnsigned(CandidateRefused):
+    """The candidate carries no signature by a trusted key."""
+
+
+class CandidateNotNewer(CandidateRefused):
+    """The candidate's version is not above every version that was ever published."""
+
+
+class CandidateHostile(CandidateRefused):
+    """The candidate's folder holds something that is neither weights nor words, or that could run as code."""
+
+
+class CandidateWorse(CandidateRefused):
+    """The candidate does not pass the gate against the champion."""
+
+
+class NothingToRollBack(ReleaseError):
+    """The alias has no earlier release to go back to."""
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+class TrainingError(MienError):
+    """The training run cannot go on."""
+
+
+class DataUnusable(TrainingError):
+    """The data cannot be learnt from or measured on."""
+
+
+class LabelUnknown(DataUnusable):
+    """The data has a label that is not one of ours."""
+
+
+class ClassMissing(DataUnusable):
+    """The data has no sample of a label."""
+
+
+class SubjectsLeak(DataUnusable):
+    """A person is both learnt from and measured on."""
+
+
+class PictureUnreadable(DataUnusable):
+    """A picture cannot be decoded."""
+
+
+class TrainingDiverged(TrainingError):
+    """The loss is not a number."""
+
+
+class RunMismatch(TrainingError):
+    """The run's folder holds a run with another plan or other data."""
+
+
+class RunNotFound(TrainingError):
+    """There is no training run with this id."""
+
+
+class RunConflict(TrainingError):
+    """The training run is not in a state that allows this."""

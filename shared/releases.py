@@ -20,7 +20,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from shared.errors import ModelContractMismatch, ModelDigestMismatch, ModelVersionUnavailable
 from shared.expressions import LABELS
@@ -76,8 +76,8 @@ class Release(Contract):
     """F: length of one frame's feature."""
     preprocess: str = PREPROCESS_VERSION
     sampling: Sampling = Sampling()
-    training: dict[str, str | int | float]
-    """How it was trained, in full: epochs, optimiser, seed, wall-clock minutes, hardware."""
+    training: dict[str, JsonValue]
+    """How it was trained, in full: the plan of the run, wall-clock minutes, hardware."""
     metrics: dict[str, dict[str, float]]
     """Per validation set: accuracy, macro_f1, and recall per label."""
     data: tuple[DataSet, ...]

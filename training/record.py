@@ -1,0 +1,95 @@
+"""What a run leaves for people: `record.json`, written anew after every round.
+
+<run>/
+  plan.json             the Plan
+  record.json           the Record so far; `report.md` says the same for people
+  curves/               event files for TensorBoard
+  round-0/              the first teacher; round-1/, round-2/ ... its students
+    checkpoint.pt history.jsonl      while it is fitted, see training.checkpoint
+    labels.jsonl                     shared.crops.Sample with pseudo labels: what the student learnt from beside people's labels
+    round.json                       the Round
+    release.json weights.safetensors the network, in the shape of a release
+  candidate/            the best network, ready to be published
+"""
+
+from pathlib import Path
+from typing import Final
+
+from shared.jobs import Contract
+
+PLAN: Final = "plan.json"
+RECORD: Final = "record.json"
+REPORT: Final = "report.md"
+CURVES: Final = "curves"
+ROUND: Final = "round.json"
+PSEUDO_LABELS: Final = "labels.jsonl"
+CANDIDATE: Final = "candidate"
+
+
+class Measured(Contract):
+    """One network on one labelled set."""
+
+    samples: int
+    accuracy: float
+    macro_f1: float
+    mean_recall: float
+    calibration_error: float
+    """Expected calibration error over 15 bins (Guo et al., arXiv 1706.04599)."""
+    recall: dict[str, float]
+    """Per label that the set holds."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Rows are truth and columns verdicts, in the order of LABELS."""
+
+
+class Gain(Contract):
+    """How much better the student is than the champion on everything that is measured on, with a paired bootstrap interval."""
+
+    macro_f1: float
+    low: float
+    high: float
+    accuracy: float
+
+
+class Round(Contract):
+    """One network, from its lessons to its marks."""
+
+    number: int
+    """0 is the first teacher."""
+    teacher: str | None = None
+    """Who gave the pseudo labels: `round-0`, or a release's name."""
+    parameters: int = 0
+    unlabelled: int = 0
+    """Clips that the teacher looked at."""
+    confident: dict[str, int] = {}
+    """Of these, per label, the ones above the threshold: before balancing."""
+    balanced: dict[str, int] = {}
+    """What the student was given, repeats counted: after balancing."""
+    measured: dict[str, Measured]
+    """By the name of the set."""
+    gain: Gain | None = None
+    """Null for the first teacher."""
+    became_champion: bool
+    why: str
+    """In one sentence."""
+    minutes: float
+    """Wall-clock, over every process that worked on it."""
+
+
+class Record(Contract):
+    """A run so far."""
+
+    name: str
+    rounds: tuple[Round, ...] = ()
+    champion: int | None = None
+    """Number of the best round so far; null while the first one is fitted, or while a teacher from outside is unbeaten."""
+    finished: bool = False
+    why: str = ""
+    """Why it stopped, once it has."""
+
+
+def write_record(folder: Path, record: Record) -> None:
+    (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> Record:
+    return Record.model_validate_json((folder / RECORD).read_bytes())
