@@ -191,6 +191,20 @@ class ModelContractMismatch(ReleaseError):
     """The release does not keep the contract of names and shapes."""
 
 
+class ReleaseUnsigned(ReleaseError):
+    """The release carries no signature by a trusted key."""
+
+
+class KeyUnusable(ReleaseError):
+    """A key file cannot be used."""
+
+
+class PublicationConflict(ReleaseError):
+    """Somebody else is changing the model repository."""
+
+    retryable = True
+
+
 class CandidateRefused(ReleaseError):
     """The candidate does not become a release.
 
@@ -223,6 +237,10 @@ class NothingToRollBack(ReleaseError):
 
 class TrainingError(MienError):
     """The training run cannot go on."""
+
+
+class PlanImpossible(TrainingError):
+    """The plan contradicts itself or its data."""
 
 
 class DataUnusable(TrainingError):
@@ -259,3 +277,7 @@ class RunNotFound(TrainingError):
 
 class RunConflict(TrainingError):
     """The training run is not in a state that allows this."""
+
+
+class PublicationNotFound(TrainingError):
+    """There is no publication with this id."""

@@ -13,6 +13,7 @@
     mien:expires         zset    final jobs, as in mien:jobs:all, by the time at which they are forgotten
     mien:worked          string  when a worker last held a lease
     mien:aliases         hash    champion, canary, shadow -> version of a release
+    mien:alias:<name>    list    versions that had the alias before, the latest first
 
                           .--------- release, postpone, retry ----------.
                           v                                             |
@@ -31,6 +32,7 @@ local WAITING = '{"stage":"waiting"}'
 local KEEP_MS = 7 * 24 * 3600 * 1000
 local HANDED_BACK_MS = 30 * 24 * 3600 * 1000 -- the idle time of an entry that was handed back: free for anyone at any time
 local LONGEST_BACKOFF_MS = 10 * 60 * 1000
+local KEEP_VERSIONS = 20                     -- of an alias's history
 local BATCH = 100                            -- how much one call tidies up, so that none takes long
 
 local function now()
@@ -40,6 +42,7 @@ end
 
 local function record(id) return 'mien:job:' .. id end
 local function index(name) return 'mien:jobs:' .. name end
+local function history(name) return 'mien:alias:' .. name end
 local function get(id, field) return redis.call('HGET', record(id), field) end
 local function place(id) return string.format('%013d %s', get(id, 'created_ms'), id) end
 local function id_of(member) return string.sub(member, 15) end
@@ -345,11 +348,30 @@ end
 
 function commands.alias(name) return redis.call('HGET', ALIASES, name) end
 
-function commands.set_alias(name, version) redis.call('HSET', ALIASES, name, version) end
-
 function commands.default_alias(name, version)
   redis.call('HSETNX', ALIASES, name, version)
   return commands.alias(name)
+end
+
+-- The versions that had the alias before this one, the latest first.
+function commands.alias_history(name) return redis.call('LRANGE', history(name), 0, -1) end
+
+function commands.promote(name, version)
+  local current = commands.alias(name)
+  if current == version then return end
+  if current then
+    redis.call('LPUSH', history(name), current)
+    redis.call('LTRIM', history(name), 0, KEEP_VERSIONS - 1)
+  end
+  redis.call('HSET', ALIASES, name, version)
+end
+
+-- Go back to the version before, provided that it is this one. Returns 1 when it was, now or in a call whose reply was lost.
+function commands.rollback(name, version)
+  if commands.alias(name) == version then return 1 end
+  if redis.call('LINDEX', history(name), 0) ~= version then return 0 end
+  redis.call('HSET', ALIASES, name, redis.call('LPOP', history(name)))
+  return 1
 end
 
 return commands[ARGV[1]](unpack(ARGV, 2))

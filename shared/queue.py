@@ -27,7 +27,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError  # noqa: A004
 from redis.retry import Retry
 
-from shared.errors import AttemptsExhausted, JobNotFound, QueueUnavailable, StateConflict
+from shared.errors import AttemptsExhausted, JobNotFound, NothingToRollBack, QueueUnavailable, StateConflict
 from shared.jobs import FINAL_STATES, Contract, Failure, Job, JobState, Progress, Timings
 
 Alias = Literal["champion", "canary", "shadow"]
@@ -249,12 +249,29 @@ class WorkerQueue:
         """The version of the release with this alias."""
         return _version(self._call("alias", name))
 
-    def set_alias(self, name: Alias, version: int) -> None:
-        self._call("set_alias", name, version)
-
     def default_alias(self, name: Alias, version: int) -> int:
         """Give the alias to this version unless some version has it; the version that has it now."""
         return int(self._call("default_alias", name, version))
+
+    def alias_history(self, name: Alias) -> tuple[int, ...]:
+        """The versions that had the alias before the one that has it now, the latest first; at most 20."""
+        return tuple(int(text) for text in self._call("alias_history", name))
+
+    def promote(self, name: Alias, version: int) -> None:
+        """Give the alias to this version, and remember which one had it. Does nothing when it has the alias already."""
+        self._call("promote", name, version)
+
+    def rollback(self, name: Alias, *, to: int | None = None) -> int:
+        """Give the alias back to the version that had it before, and forget that another one had it since; that version.
+
+        With `to`, only if that is the version: whoever has made it ready gets no other. Raises NothingToRollBack.
+        """
+        earlier = self.alias_history(name)[:1] if to is None else (to,)
+        if not earlier:
+            raise NothingToRollBack(f"{name} has never been another release")
+        if not self._call("rollback", name, earlier[0]):
+            raise NothingToRollBack(f"release {earlier[0]} is not the {name} before this one; somebody else has moved it")
+        return earlier[0]
 
     def close(self) -> None:
         self._redis.close()

@@ -3,7 +3,9 @@
     models/                            the Triton model repository
       mien_000001/                     the release: written aside, fsynced, renamed
         release.json                   this contract; names the sha256 of every other file
+        release.json.sig               who vouches for it, see shared.signatures
         weights.safetensors            what the graphs were built from
+        MODEL_CARD.md                  the same for people, where there is one
         frames/config.pbtxt  frames/1/model.pt
         clip/config.pbtxt    clip/1/model.pt
       mien_000001_frames -> mien_000001/frames      what Triton sees: one model name per graph and release,
@@ -17,8 +19,10 @@ Tensors on the wire (S, feature_size from release.json; the `__N` suffix is libt
 """
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -26,12 +30,18 @@ from shared.errors import ModelContractMismatch, ModelDigestMismatch, ModelVersi
 from shared.expressions import LABELS
 from shared.jobs import Contract
 
+if TYPE_CHECKING:
+    from shared.signatures import TrustedKeys  # whoever checks no signatures, such as Triton's image, needs no cryptography
+
 FRAMES_INPUT: Final = "faces__0"
 FRAMES_OUTPUTS: Final = ("features__0", "region_weights__1", "spatial_maps__2")
 CLIP_INPUTS: Final = ("features__0", "mask__1")
 CLIP_OUTPUTS: Final = ("logits__0", "frame_weights__1")
 GRAPHS: Final = ("frames", "clip")
+MANIFEST: Final = "release.json"
+SIGNATURE: Final = "release.json.sig"
 WEIGHTS: Final = "weights.safetensors"
+CARD: Final = "MODEL_CARD.md"
 
 PREPROCESS_VERSION: Final = "p1"
 """Changes whenever the same video would give another face tensor: a release serves only with the crops it was trained on."""
@@ -86,7 +96,7 @@ class Release(Contract):
     notes: str
     """Known limits, in plain words."""
     files: dict[str, Sha256] = Field(default={})
-    """Every other file of the folder, by relative path."""
+    """Every other file of the folder but the signature, by relative path."""
 
     @property
     def name(self) -> str:
@@ -106,12 +116,23 @@ def model_name(version: int, graph: str) -> str:
     return f"{folder_name(version)}_{graph}"
 
 
+def link_target(version: int, graph: str) -> Path:
+    """Where Triton's name for a graph leads, relative to the model repository."""
+    return Path(folder_name(version)) / graph
+
+
 def read(path: Path) -> Release:
     """Read one `release.json`. Raises ModelVersionUnavailable when it is not there, ModelContractMismatch when it is not ours."""
     try:
-        release = Release.model_validate_json(path.read_bytes())
+        return parse(path.read_bytes())
     except FileNotFoundError:
         raise ModelVersionUnavailable(f"no {path.name} in {path.parent.name}") from None
+
+
+def parse(content: bytes) -> Release:
+    """The bytes of a `release.json`. Raises ModelContractMismatch when they are not ours."""
+    try:
+        release = Release.model_validate_json(content)
     except ValidationError as error:
         raise ModelContractMismatch(str(error)) from error
     if release.labels != LABELS:
@@ -119,15 +140,57 @@ def read(path: Path) -> Release:
     return release
 
 
-def load(models: Path, version: int) -> Release:
-    """Read a published release and check every file against its digest. Raises ReleaseError where one is missing or another."""
+def load(models: Path, version: int, *, trusted: "TrustedKeys | None" = None) -> Release:
+    """Read a published release and check that its folder holds every file that it names, unchanged, and no other.
+
+    With `trusted`, one of these keys must have signed it. Raises ReleaseError.
+    """
     folder = models / folder_name(version)
-    release = read(folder / "release.json")
-    for name, expected in release.files.items():
-        actual = file_sha256(folder / name) if (folder / name).is_file() else "missing"
-        if actual != expected:
-            raise ModelDigestMismatch(f"{release.name}/{name}", expected=expected, actual=actual)
+    release = parse(trusted.check(folder)) if trusted else read(folder / MANIFEST)
+    if release.version != version:
+        raise ModelContractMismatch(f"{folder.name} holds release {release.version}")
+    check_files(release, folder)
+    _check_links(release, models)
     return release
+
+
+def check_files(release: Release, folder: Path) -> None:
+    """Raise ModelDigestMismatch or ModelContractMismatch unless the folder holds what the release names, and nothing else.
+
+    Triton would run a `frames/2/model.pt` rather than the `frames/1/model.pt` whose digest is right.
+    """
+    for name, expected in release.files.items():
+        actual = file_sha256(folder / name) if _is_plain(folder / name) else "missing"
+        if actual != expected:
+            raise ModelDigestMismatch(f"{folder.name}/{name}", expected=expected, actual=actual)
+    unnamed = sorted(set(_files(folder)) - release.files.keys() - {MANIFEST, SIGNATURE})
+    if unnamed:
+        raise ModelContractMismatch(f"{folder.name} holds {unnamed[0]}, which its {MANIFEST} does not name")
+
+
+def check_servable(release: Release) -> None:
+    """Raise ModelContractMismatch when this code would crop faces otherwise than the release was trained on."""
+    if release.preprocess != PREPROCESS_VERSION:
+        raise ModelContractMismatch(f"{release.name} takes crops of version {release.preprocess}, this is {PREPROCESS_VERSION}")
+
+
+def _check_links(release: Release, models: Path) -> None:
+    """What Triton sees under a release's names must be that release. A link that is not there yet is for Triton to miss."""
+    for graph in GRAPHS:
+        link, target = models / release.model(graph), link_target(release.version, graph)
+        if os.path.lexists(link) and not (link.is_symlink() and link.readlink() == target):
+            raise ModelContractMismatch(f"{link.name} does not lead to {target}")
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Everything in a folder that is no folder, by relative path. Links are not followed, so one to a folder counts, too."""
+    for root, folders, files in os.walk(folder):
+        links = (name for name in folders if Path(root, name).is_symlink())
+        yield from (Path(root, name).relative_to(folder).as_posix() for name in (*files, *links))
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def published(models: Path) -> list[int]:

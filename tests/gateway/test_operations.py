@@ -9,7 +9,7 @@ MODELS = {"mien_000007_frames", "mien_000007_clip"}
 
 
 def make_ready(gateway: Gateway) -> None:
-    gateway.worker.set_alias("champion", 7)
+    gateway.worker.promote("champion", 7)
     gateway.triton.ready |= MODELS
 
 

@@ -59,10 +59,10 @@ def test_the_newest_release_becomes_champion_and_stays(queue: WorkerQueue, tmp_p
 def test_a_new_champion_is_taken_up_at_once(queue: WorkerQueue, tmp_path: Path) -> None:
     publish(tmp_path, 1)
     publish(tmp_path, 2)
-    queue.set_alias("champion", 1)
+    queue.promote("champion", 1)
     current = champion(queue, tmp_path)
     assert version_of(current.serving()) == 1
-    queue.set_alias("champion", 2)
+    queue.promote("champion", 2)
     assert version_of(current.serving()) == 2
 
 
@@ -86,5 +86,5 @@ def test_a_release_that_is_not_what_was_published_does_not_serve(queue: WorkerQu
     elif harm == "incomplete":
         model.unlink()
     else:
-        queue.set_alias("champion", 9)
+        queue.promote("champion", 9)
     assert champion(queue, tmp_path).serving() is None

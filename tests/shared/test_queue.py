@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MediaCorrupt, QueueUnavailable, StateConflict
+from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MediaCorrupt, NothingToRollBack, QueueUnavailable, StateConflict
 from shared.jobs import Failure, Job, JobState, Options, Progress, Stage, Timings
 from shared.queue import Beat, GatewayQueue, JobPage, Lease, WorkerQueue
 
@@ -532,9 +532,52 @@ def test_the_first_default_of_an_alias_stays(gateway: Gateway, worker: WorkerQue
     assert worker.alias("champion") is None
     assert worker.default_alias("champion", 3) == 3
     assert worker.default_alias("champion", 4) == 3
-    worker.set_alias("champion", 5)
+    worker.promote("champion", 5)
     assert worker.alias("champion") == gateway.alias("champion") == 5
     assert gateway.alias("canary") is None
+
+
+def test_an_alias_goes_back_the_way_it_came(gateway: Gateway, worker: WorkerQueue) -> None:
+    for version in (1, 2, 2, 3):
+        worker.promote("champion", version)
+    assert worker.alias_history("champion") == (2, 1)
+    assert [worker.rollback("champion") for _ in range(2)] == [2, 1]
+    assert gateway.alias("champion") == 1
+    with pytest.raises(NothingToRollBack):
+        worker.rollback("champion")
+    assert gateway.alias("champion") == 1
+
+
+def test_a_version_that_was_left_by_a_rollback_is_not_gone_back_to(worker: WorkerQueue) -> None:
+    for version in (1, 2):
+        worker.promote("champion", version)
+    worker.rollback("champion")
+    worker.promote("champion", 3)
+    assert worker.rollback("champion") == 1
+
+
+def test_a_rollback_to_a_version_that_was_made_ready_goes_to_no_other(worker: WorkerQueue, other: WorkerQueue) -> None:
+    for version in (1, 2):
+        worker.promote("champion", version)
+    other.promote("champion", 3)
+    with pytest.raises(NothingToRollBack, match="moved"):
+        worker.rollback("champion", to=1)
+    assert (worker.alias("champion"), worker.alias_history("champion")) == (3, (2, 1))
+
+
+def test_a_rollback_whose_reply_was_lost_is_not_done_twice(worker: WorkerQueue) -> None:
+    for version in (1, 2, 3):
+        worker.promote("champion", version)
+    assert [worker.rollback("champion", to=2) for _ in range(2)] == [2, 2]
+    assert (worker.alias("champion"), worker.alias_history("champion")) == (2, (1,))
+
+
+def test_aliases_do_not_share_their_history_and_it_stays_short(worker: WorkerQueue) -> None:
+    for version in range(1, 40):
+        worker.promote("champion", version)
+    worker.promote("canary", 40)
+    assert worker.alias_history("champion") == tuple(range(38, 18, -1))
+    assert worker.alias_history("canary") == ()
 
 
 # --- Redis away ------------------------------------------------------------------------------------------------------

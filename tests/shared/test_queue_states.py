@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule, run_state_machine_as_test
 
-from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MediaCorrupt, StateConflict
+from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MediaCorrupt, NothingToRollBack, StateConflict
 from shared.jobs import FINAL_STATES, Failure, Job, JobState, Progress, Timings
 from shared.queue import Beat, GatewayQueue, Lease, WorkerQueue
 
@@ -81,6 +81,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.gateway = GatewayQueue(self.url)
         self.jobs: dict[str, Expected] = {}
         self.gone: set[str] = set()
+        self.champions: list[int] = []
 
     def teardown(self) -> None:
         self.loop.run(self.gateway.close())
@@ -219,6 +220,27 @@ class QueueMachine(RuleBasedStateMachine):
                 job.delayed = job.state == JobState.QUEUED
         assert state == (job.state if job else None)
 
+    # --- releases ----------------------------------------------------------------------------------------------------
+
+    @rule(worker=st.integers(0, 1), version=st.integers(1, 4))
+    def promote(self, worker: int, version: int) -> None:
+        self.workers[worker].promote("champion", version)
+        if self.champions[-1:] != [version]:
+            self.champions.append(version)
+
+    @rule(worker=st.integers(0, 1), to=st.none() | st.integers(1, 4))
+    def roll_back(self, worker: int, to: int | None) -> None:
+        queue = self.workers[worker]
+        current, earlier = self.champions[-1:], self.champions[-2:-1]
+        if current == [to]:
+            assert queue.rollback("champion", to=to) == to
+        elif earlier and to in (None, *earlier):
+            assert queue.rollback("champion", to=to) == earlier[0]
+            self.champions.pop()
+        else:
+            with pytest.raises(NothingToRollBack):
+                queue.rollback("champion", to=to)
+
     # --- time --------------------------------------------------------------------------------------------------------
 
     @rule(held=leases)
@@ -275,6 +297,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.redis.xlen("mien:queue") == depth.queued + depth.running
         for state in JobState:
             assert self.redis.zcard(f"mien:jobs:{state}") == states.count(state)
+
+    @invariant()
+    def the_champion_is_the_last_that_was_not_rolled_back(self) -> None:
+        current = self.champions[-1] if self.champions else None
+        assert self.loop.run(self.gateway.alias("champion")) == current
+        assert list(self.workers[0].alias_history("champion")) == self.champions[-2::-1]
 
     @invariant()
     def the_gone_are_gone(self) -> None:
