@@ -16,8 +16,9 @@ from pydantic import JsonValue, ValidationError
 from shared.errors import MienError
 from shared.expressions import LABELS
 from shared.releases import PREPROCESS_VERSION, Release, folder_name, read
+from training import in_words
 from training.markdown import figures_table, percent, words_table
-from training.plan import NoiseStrengths, Plan, Recipe
+from training.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _training(training: Mapping[str, JsonValue]) -> str:
     """The plan in words where it is one of ours, and every figure that stands beside it."""
     plan = _plan(training)
     beside = {name: value for name, value in training.items() if not isinstance(value, dict | list)}
-    parts = [_in_words(plan)] if plan else []
+    parts = [in_words.plan(plan)] if plan else []
     if beside:
         parts.append(words_table(("setting", "value"), [(name.replace("_", " "), f"{value}") for name, value in beside.items()]))
     return "\n\n".join((*parts, "`release.json` holds it in full."))
@@ -146,28 +147,6 @@ def _plan(training: Mapping[str, JsonValue]) -> Plan | None:
         return Plan.model_validate(training.get("plan"))
     except ValidationError:  # older releases have their settings side by side
         return None
-
-
-def _in_words(plan: Plan) -> str:
-    lessons = plan.pseudo_labelling
-    lines = [f"- Teacher: {_recipe(plan.teacher_recipe) if plan.teacher is None else 'a network that was there before'}."]
-    lines += [f"- Student {number}: {_recipe(recipe)}." for number, recipe in enumerate(plan.student_recipes, start=1) if plan.rounds]
-    lines.append(f"- At most {plan.rounds} rounds, the last recipe for all further ones; seed {plan.seed}.")
-    if plan.unlabelled:
-        balanced = "evened out over the classes" if lessons.balanced else "not evened out"
-        lines.append(f"- Pseudo labels: soft, from a score of {lessons.threshold:g} up, {balanced}.")
-    lines.append(f"- Noise for students: {_noise(plan.noise)}.")
-    return "\n".join(lines)
-
-
-def _recipe(recipe: Recipe) -> str:
-    stretches = ", then ".join(f"{stretch.epochs} epochs at {stretch.size} px" for stretch in recipe.stretches)
-    return f"width {recipe.design.width:g}, {stretches}, batches of {recipe.batch}, AdamW up to {recipe.learning_rate:g}"
-
-
-def _noise(noise: NoiseStrengths) -> str:
-    strengths = noise.model_dump(exclude={"groups_per_batch"})
-    return ", ".join(f"{name.replace('_', ' ')} {strength:g}" for name, strength in strengths.items())
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

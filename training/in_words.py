@@ -1,0 +1,32 @@
+"""A plan in plain words, for those who read cards and reports. No path of any machine is among them."""
+
+from training.plan import NoiseStrengths, Plan, PseudoLabelling, Recipe
+
+
+def plan(document: Plan) -> str:
+    """A Markdown list: who teaches whom, on what, and with which noise."""
+    lines = [f"- Teacher: {recipe(document.teacher_recipe) if document.teacher is None else 'a network that was there before'}."]
+    if document.rounds:
+        lines += [f"- Student {number}: {recipe(one)}." for number, one in enumerate(document.student_recipes, start=1)]
+        lines.append(f"- Rounds: {document.rounds} at most; further ones use the last student's recipe.")
+        lines.append(f"- Noise for students: {noise(document.noise)}.")
+    if document.unlabelled:
+        lines.append(f"- Pseudo labels: {pseudo_labelling(document.pseudo_labelling)}.")
+    lines.append(f"- Seed: {document.seed}.")
+    return "\n".join(lines)
+
+
+def recipe(document: Recipe) -> str:
+    stretches = ", then ".join(f"{stretch.epochs} epochs at {stretch.size} px" for stretch in document.stretches)
+    parts = f"width {document.design.width:g}, {stretches}, batches of {document.batch}, AdamW up to {document.learning_rate:g}"
+    return f"{parts}, from the teacher's weights on" if document.from_teacher else parts
+
+
+def noise(strengths: NoiseStrengths) -> str:
+    values = strengths.model_dump(exclude={"groups_per_batch"})
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
+
+
+def pseudo_labelling(lessons: PseudoLabelling) -> str:
+    balanced = f"evened out over the classes with up to {lessons.most_repeats} repeats" if lessons.balanced else "not evened out"
+    return f"soft, from a score of {lessons.threshold:g} up, {balanced}"
