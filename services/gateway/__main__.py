@@ -4,10 +4,10 @@ import logging
 
 import uvicorn
 
-from services.gateway import server
 from services.gateway.app import create_app
 from services.gateway.settings import Settings
 from services.gateway.uploads import UploadLimits
+from services.web import server
 from shared import logs
 from shared.queue import GatewayQueue
 from shared.videos import Videos

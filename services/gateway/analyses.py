@@ -16,18 +16,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from services.gateway import examples, pages
-from services.gateway.openapi import RETRY_AFTER_HEADER, UPLOAD_BODY, problems
+from services.gateway.openapi import UPLOAD_BODY
 from services.gateway.parts import Given
-from services.gateway.problems import (
-    DependencyUnavailable,
-    MalformedRequest,
-    UnsupportedMediaType,
-    UploadTooLarge,
-    UploadTooSlow,
-    ValidationFailed,
-)
+from services.gateway.problems import UnsupportedMediaType, UploadTooLarge, UploadTooSlow, problems
 from services.gateway.schemas import EXAMPLE_ID, Analysis, AnalysisPage, ResultPage
 from services.gateway.uploads import Received, open_body, receive
+from services.web import paging
+from services.web.errors import DependencyUnavailable, MalformedRequest, ValidationFailed
+from services.web.openapi import RETRY_AFTER_HEADER
+from services.web.paging import PageToken
 from shared.errors import InsufficientStorage, JobNotFound, MediaEmpty, ResultGone, ResultNotReady, ResultUnreadable, StateConflict
 from shared.jobs import FINAL_STATES, Job, JobState, Options
 from shared.videos import Videos
@@ -50,7 +47,6 @@ async def well_formed(analysis_id: Annotated[str, Path(description="The analysis
 
 
 AnalysisId = Annotated[str, Depends(well_formed)]
-PageToken = Annotated[str | None, Query(description="`next_page_token` of the page before. Keep the other parameters as they were.")]
 State = Annotated[JobState | None, Query(description="Only analyses in this state.")]
 ListSize = Annotated[int, Query(ge=0, description=f"Analyses at most. 0: {LIST_DEFAULT}; more than {LIST_MOST}: {LIST_MOST}.")]
 Windows = Annotated[
@@ -113,11 +109,11 @@ async def create(request: Request, response: Response, parts: Given, options: An
 )
 async def list_all(parts: Given, page_size: ListSize = 0, page_token: PageToken = None, state: State = None) -> AnalysisPage:
     """Newest first."""
-    size = pages.page_size(page_size, default=LIST_DEFAULT, most=LIST_MOST)
+    size = paging.page_size(page_size, default=LIST_DEFAULT, most=LIST_MOST)
     try:
         page = await parts.queue.list(state=state, limit=size, cursor=page_token)
     except ValueError:
-        raise pages.invalid_token() from None
+        raise paging.invalid_token() from None
     return AnalysisPage(analyses=tuple(map(Analysis.of, page.jobs)), next_page_token=page.next_cursor)
 
 
@@ -144,9 +140,9 @@ async def read(analysis_id: AnalysisId, response: Response, parts: Given) -> Ana
 )
 async def results(analysis_id: AnalysisId, parts: Given, page_size: Windows = 0, page_token: PageToken = None) -> ResultPage:
     """The tracks with their timelines, a page of windows at a time and never more than 1 MiB."""
-    start = pages.start_of(page_token)
+    start = paging.place_of(page_token)
     require_result(await parts.queue.get(analysis_id))
-    size = pages.page_size(page_size, default=WINDOWS_DEFAULT, most=WINDOWS_MOST)
+    size = paging.page_size(page_size, default=WINDOWS_DEFAULT, most=WINDOWS_MOST)
     return await to_thread.run_sync(lambda: pages.cut(parts.results.read(analysis_id), start=start, size=size))
 
 

@@ -2,30 +2,28 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from typing import Final
 
 import httpx
 from anyio import to_thread
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 
-from services.gateway import analyses, catalogue, operations, page, problems
-from services.gateway.access import Access
-from services.gateway.lingering import LingeringClose
+from services.gateway import analyses, operations, page
 from services.gateway.metrics import Metrics
-from services.gateway.openapi import described
-from services.gateway.operations import CHECK_TIMEOUT_S
+from services.gateway.openapi import DESCRIPTION, TAGS
 from services.gateway.parts import Parts
+from services.gateway.problems import PROBLEMS
 from services.gateway.results import Results
 from services.gateway.uploads import UploadLimits
+from services.web.app import assemble
+from services.web.catalogue import Catalogue, with_kinds
+from services.web.health import CHECK_TIMEOUT_S
+from shared.errors import AttemptsExhausted, InferenceError, InternalError, MediaError, ReleaseError, StorageError
 from shared.queue import GatewayQueue
 from shared.videos import Videos
 
-TAGS = [
-    {"name": "analyses", "description": "A video in, expressions out."},
-    {"name": "operations", "description": "For those who run Mien."},
-    {"name": "problems", "description": "What the problem codes mean."},
-]
+FAILURES: Final = tuple(with_kinds(MediaError, InferenceError, ReleaseError, StorageError, AttemptsExhausted, InternalError))
+"""What an analysis may fail with."""
 
 
 def create_app(*, queue: GatewayQueue, videos: Videos, triton_http: str, limits: UploadLimits) -> FastAPI:
@@ -41,12 +39,13 @@ def create_app(*, queue: GatewayQueue, videos: Videos, triton_http: str, limits:
             yield
         await queue.close()
 
-    # FastAPI's own /docs is a page of links to a CDN, and stays blank where nothing but this server can be reached.
-    app = FastAPIOffline(title="Mien", version="1", lifespan=lifespan, openapi_tags=TAGS, redoc_url=None, redirect_slashes=False)
-    for router in (analyses.router, operations.router, catalogue.router, page.router):
-        app.include_router(router)
-    problems.install(app)
-    app.add_middleware(Access, metrics=metrics)
-    app.add_middleware(LingeringClose)  # last, so outermost: it must see every answer
-    app.openapi = partial(described, app)  # type: ignore[method-assign]
-    return app
+    catalogue = Catalogue(PROBLEMS, failures=FAILURES, work="an analysis")
+    return assemble(
+        title="Mien",
+        description=DESCRIPTION,
+        tags=TAGS,
+        routers=(analyses.router, operations.router, catalogue.router(), page.router),
+        problems=PROBLEMS,
+        metrics=metrics.requests,
+        lifespan=lifespan,
+    )

@@ -1,11 +1,9 @@
-"""What Prometheus sees of the gateway. Labels are route templates, never ids."""
+"""What Prometheus sees of the gateway."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from services.web.metrics import RequestMetrics
 from shared.queue import Depth
-
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-"""Histogram buckets: from a status poll to a large upload over a slow line."""
 
 
 class Metrics:
@@ -13,22 +11,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter("mien_gateway_requests", "Requests answered.", ["route", "method", "status"], registry=self._registry)
-        self._seconds = Histogram(
-            "mien_gateway_request_seconds",
-            "From the request's headers to the response's.",
-            ["route", "method"],
-            buckets=SECONDS,
-            registry=self._registry,
-        )
+        self.requests = RequestMetrics("gateway", self._registry)
         self._upload_bytes = Counter("mien_gateway_upload_bytes", "Bytes of videos received in full.", registry=self._registry)
         self._depth = Gauge(
             "mien_queue_jobs", "Jobs that are not final; absent while Redis does not answer.", ["state"], registry=self._registry
         )
-
-    def answered(self, *, route: str, method: str, status: int, seconds: float) -> None:
-        self._requests.labels(route=route, method=method, status=status).inc()
-        self._seconds.labels(route=route, method=method).observe(seconds)
 
     def uploaded(self, size_bytes: int) -> None:
         self._upload_bytes.inc(size_bytes)

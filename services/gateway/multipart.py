@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from services.gateway.problems import MalformedRequest
+from services.web.errors import MalformedRequest
 
 VIDEO: Final = "video"
 """Name of the part that holds the video."""

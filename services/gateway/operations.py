@@ -1,27 +1,23 @@
 """For those who run Mien: is it alive, is it ready, what does it do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from time import perf_counter
-from typing import Final
 
 import httpx
 from anyio import to_thread
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.gateway.openapi import problems
 from services.gateway.parts import Given, Parts
-from services.gateway.problems import DependencyUnavailable
-from services.gateway.schemas import Check, Health, Readiness
-from shared.errors import InferenceUnavailable, MienError, QueueUnavailable
+from services.gateway.problems import problems
+from services.web.errors import DependencyUnavailable
+from services.web.health import readiness
+from services.web.schemas import Health, Readiness
+from shared.errors import QueueUnavailable
 from shared.queue import CHAMPION, Depth
 from shared.releases import GRAPHS, model_name
 
 router = APIRouter(tags=["operations"])
-
-CHECK_TIMEOUT_S: Final = 2.0
 
 
 @router.get("/healthz", summary="Is the process alive", responses=problems())
@@ -33,13 +29,7 @@ async def healthz() -> Health:
 @router.get("/readyz", summary="Is everything there", responses=problems(DependencyUnavailable))
 async def readyz(parts: Given) -> Readiness:
     """Redis answers, the data folder takes bytes, and the champion release is loaded. A video can be posted without the last of them."""
-    outcomes = await asyncio.gather(*(timed(check(parts)) for check in CHECKS.values()))
-    checks = dict(zip(CHECKS, outcomes, strict=True))
-    failed = [name for name, check in checks.items() if not check.ok]
-    if failed:
-        detail = "; ".join(f"{name}: {checks[name].detail}" for name in failed)
-        raise DependencyUnavailable(detail, dependency=",".join(failed), checks=checks)
-    return Readiness(checks=checks)
+    return await readiness({"redis": check_redis(parts), "storage": check_storage(parts), "model": check_model(parts)})
 
 
 @router.get(
@@ -64,21 +54,6 @@ async def depth(parts: Parts) -> Depth | None:
         return None
 
 
-async def timed(check: Awaitable[str]) -> Check:
-    """Run one check to its end or to the time limit."""
-    started = perf_counter()
-    try:
-        async with asyncio.timeout(CHECK_TIMEOUT_S):
-            ok, detail = True, await check
-    except TimeoutError:
-        ok, detail = False, f"no answer within {CHECK_TIMEOUT_S:g} s"
-    except InferenceUnavailable as error:
-        ok, detail = False, error.detail
-    except MienError as error:  # its detail may name hosts and paths
-        ok, detail = False, error.title()
-    return Check(ok=ok, ms=round((perf_counter() - started) * 1000), detail=detail)
-
-
 async def check_redis(parts: Parts) -> str:
     await parts.queue.ping()
     return ""
@@ -92,20 +67,17 @@ async def check_storage(parts: Parts) -> str:
 async def check_model(parts: Parts) -> str:
     version = await parts.queue.alias(CHAMPION)
     if version is None:
-        raise InferenceUnavailable("no release is champion")
+        raise DependencyUnavailable("no release is champion")
     names = [model_name(version, graph) for graph in GRAPHS]
     await asyncio.gather(*(check_loaded(parts.triton, name) for name in names))
     return f"{' and '.join(names)} are ready"
 
 
 async def check_loaded(triton: httpx.AsyncClient, name: str) -> None:
-    """Raises InferenceUnavailable unless Triton says that the model is READY."""
+    """Raises DependencyUnavailable unless Triton says that the model is READY."""
     try:
         response = await triton.get(f"/v2/models/{name}/ready")
     except httpx.HTTPError:
-        raise InferenceUnavailable(f"{name}: the model server does not answer") from None
+        raise DependencyUnavailable(f"{name}: the model server does not answer") from None
     if response.status_code != HTTPStatus.OK:
-        raise InferenceUnavailable(f"{name} is not ready")
-
-
-CHECKS: Final[dict[str, Callable[[Parts], Awaitable[str]]]] = {"redis": check_redis, "storage": check_storage, "model": check_model}
+        raise DependencyUnavailable(f"{name} is not ready")

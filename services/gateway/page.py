@@ -6,7 +6,7 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
-from services.gateway.problems import NotFound
+from services.web.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
 

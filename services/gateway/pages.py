@@ -1,22 +1,20 @@
-"""Cutting lists into pages: opaque tokens, and a result by the windows of its timelines.
+"""A result a page at a time, cut by the windows of its timelines.
 
-A page of a result is bounded twice, by windows and by bytes, since a video with many short tracks has few windows but
+A page is bounded twice, by windows and by bytes, since a video with many short tracks has few windows but
 much to say about each track.
 """
 
-from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from services.gateway.schemas import ResultPage
+from services.web.paging import invalid_token, token
 from shared.results import Result, Track, Window
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
-TOKEN_BYTES: Final = 6
 
 
 class Slot(NamedTuple):
@@ -24,33 +22,6 @@ class Slot(NamedTuple):
 
     track: Track
     window: Window | None
-
-
-def page_size(asked: int, *, default: int, most: int) -> int:
-    """AIP-158: 0 asks for the default, and more than the most is not an error."""
-    return min(asked or default, most)
-
-
-def token(start: int) -> str:
-    """Names the page of a result that starts with window number `start`."""
-    return urlsafe_b64encode(start.to_bytes(TOKEN_BYTES)).decode()
-
-
-def start_of(page_token: str | None) -> int:
-    """The inverse of `token`. Raises RequestValidationError when it was not given out here."""
-    if not page_token:
-        return 0
-    try:
-        start = b64decode(page_token, altchars=b"-_", validate=True)
-    except ValueError:
-        raise invalid_token() from None
-    if len(start) != TOKEN_BYTES:
-        raise invalid_token()
-    return int.from_bytes(start)
-
-
-def invalid_token() -> RequestValidationError:
-    return RequestValidationError([{"loc": ("query", "page_token"), "type": "page_token", "msg": "This token was not given out here"}])
 
 
 def cut(result: Result, *, start: int, size: int) -> ResultPage:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from services.web import schemas as web
 from shared.jobs import FINAL_STATES, Contract, Failure, Job, JobState
 from shared.results import Result
 
@@ -53,75 +54,15 @@ class ResultPage(Result):
     """Pass it as `page_token` to get the next page; null on the last."""
 
 
-class FieldError(Contract):
-    """One parameter or form field that is not valid."""
-
-    field: Annotated[str, Field(examples=["query.sample_fps"])]
-    """Where it is: `query`, `path` or `body`, and its name."""
-    code: Annotated[str, Field(examples=["less_than_equal"])]
-    """What is wrong with it, for machines."""
-    message: Annotated[str, Field(examples=["Input should be less than or equal to 60"])]
-    """What is wrong with it, for people."""
-
-
-class Check(Contract):
-    """How one dependency is doing."""
-
-    ok: Annotated[bool, Field(examples=[True])]
-    """Whether it answered as it must within 2 seconds."""
-    ms: Annotated[int, Field(ge=0, examples=[3])]
-    """How long the answer took."""
-    detail: Annotated[str, Field(examples=["mien_000001_frames and mien_000001_clip are ready"])] = ""
-    """What was found, for people."""
-
-
-class Health(Contract):
-    """The process is alive."""
-
-    status: Annotated[str, Field(examples=["alive"])] = "alive"
-    """Always `alive`."""
-
-
-class Readiness(Contract):
-    """Everything needed to take a video and to analyse it is there."""
-
-    status: Annotated[str, Field(examples=["ready"])] = "ready"
-    """Always `ready`; when it is not, the answer is a problem."""
-    checks: Annotated[
-        dict[str, Check], Field(examples=[{name: {"ok": True, "ms": 3, "detail": ""} for name in ("redis", "storage", "model")}])
-    ]
-    """The dependencies `redis`, `storage` and `model`."""
-
-
-class Problem(Contract):
+class Problem(web.Problem):
     """What went wrong (RFC 9457). Test `code`, never `title` or `detail`."""
 
-    type: Annotated[str, Field(examples=["/problems/job-not-found"])]
-    """Address of a page on this server that explains the code."""
-    title: Annotated[str, Field(examples=["There is no analysis with this id."])]
-    """The code as a sentence."""
-    status: Annotated[int, Field(ge=400, le=599, examples=[404])]
-    """The HTTP status of this response."""
-    detail: Annotated[str, Field(examples=["There is no analysis with this id."])]
-    """What happened this time, for people."""
     instance: Annotated[str, Field(examples=[f"/v1/analyses/{EXAMPLE_ID}"])]
     """The path that was asked for."""
-    code: Annotated[str, Field(examples=["job-not-found"])]
-    """Stable and machine-readable."""
-    retryable: Annotated[bool, Field(examples=[False])]
-    """Whether the same request may succeed later without being changed."""
-    request_id: Annotated[str, Field(examples=["6f1f7f0f9b5c4d0c8f9f0a1b2c3d4e5f"])]
-    """As in the X-Request-Id header; name it when reporting a problem."""
-    errors: Annotated[tuple[FieldError, ...] | None, Field(examples=[None])] = None
-    """Of `validation-failed`: each parameter or field that is not valid."""
     limit_bytes: Annotated[int | None, Field(examples=[None])] = None
     """Of `upload-too-large`: size of the largest video that is taken."""
     accepted: Annotated[tuple[str, ...] | None, Field(examples=[None])] = None
     """Of `unsupported-media-type`: the Content-Types that are taken."""
-    dependency: Annotated[str | None, Field(examples=[None])] = None
-    """Of `dependency-unavailable`: which one (`redis`, `storage` or `model`); comma-separated when several."""
-    checks: Annotated[dict[str, Check] | None, Field(examples=[None])] = None
-    """Of `dependency-unavailable` from /readyz: how each dependency is doing."""
     state: Annotated[JobState | None, Field(examples=[None])] = None
     """Of `state-conflict` and `result-not-ready`: the state the analysis is in."""
     failure: Annotated[Failure | None, Field(examples=[None])] = None

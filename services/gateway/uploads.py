@@ -15,16 +15,14 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 
 from services.gateway.multipart import MAX_OVERHEAD_BYTES, VideoForm
-from services.gateway.problems import MalformedRequest, UnsupportedMediaType, UploadTooLarge, UploadTooSlow
+from services.gateway.problems import ACCEPTED, MULTIPART, UnsupportedMediaType, UploadTooLarge, UploadTooSlow
+from services.web.errors import MalformedRequest
 from shared.errors import MediaEmpty
 from shared.videos import storage_errors
 
 KIB: Final = 1024
 BATCH_BYTES: Final = KIB * KIB
 """Written and hashed in one go by a thread: large enough that the switch costs nothing, small enough to forget."""
-
-MULTIPART: Final = "multipart/form-data"
-ACCEPTED: Final = ("video/*", "application/octet-stream", MULTIPART)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ import yaml
 from fastapi import FastAPI
 from pydantic_settings import BaseSettings
 
-from services.gateway import server
 from services.gateway import settings as gateway
 from services.preprocess import settings as preprocess
+from services.web import server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text()
@@ -232,7 +232,7 @@ def test_an_image_holds_its_own_service_only() -> None:
         for target in ("gateway", "preprocess", "training")
     }
     assert copied == {
-        "gateway": "shared services/__init__.py services/gateway",
+        "gateway": "shared services/__init__.py services/web services/gateway",
         "preprocess": "shared services/__init__.py services/preprocess",
         "training": "shared training",
     }

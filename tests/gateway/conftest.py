@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,15 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
-from services.gateway import server
 from services.gateway.app import create_app
 from services.gateway.uploads import UploadLimits
 from shared.jobs import Timings
 from shared.queue import GatewayQueue, Lease, WorkerQueue
 from shared.videos import Videos
+from tests.web_server import Listening, listening
 
 MAX_BYTES = 4 * 1024 * 1024
 VIDEO = b"\x00\x00\x00\x18ftypmp42 not a video, and the gateway does not look"
@@ -67,13 +66,11 @@ class Gateway:
     """A running gateway, seen from outside and from behind."""
 
     app: FastAPI
-    server: uvicorn.Server
-    port: int
+    service: Listening
     data: Path
     http: httpx.Client
     worker: WorkerQueue
     triton: FakeTriton
-    stop: Callable[[], None]
 
     def post(self, content: bytes = VIDEO, **params: Any) -> dict[str, Any]:
         """An accepted analysis."""
@@ -107,7 +104,7 @@ class Gateway:
         return soon(lambda: not self.files() and not self.get("/v1/analyses")["analyses"])
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.service.port), timeout=10)
 
     def raw(self, *pieces: bytes) -> tuple[int, str]:
         """Send bytes as they are: the status of the answer, and its headers and body as text."""
@@ -140,30 +137,17 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def running(*, redis_url: str, data: Path, limits: UploadLimits) -> Iterator[Gateway]:
-    with FakeTriton() as triton, socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    with FakeTriton() as triton:
         app = create_app(queue=GatewayQueue(redis_url), videos=Videos(data), triton_http=triton.url, limits=limits)
-        listener = uvicorn.Server(server.config(app, host="127.0.0.1", port=port))
-        thread = threading.Thread(target=listener.run, kwargs={"sockets": [listening]})
-
-        def stop() -> None:
-            listener.should_exit = True
-            thread.join()
-
-        thread.start()
         worker = WorkerQueue(redis_url)
         worker.setup()
-        while not listener.started:
-            assert thread.is_alive(), "the gateway did not start"
-            time.sleep(0.01)
         # Plain HTTP: certificates that are not loaded save 50 ms per test.
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False, verify=False) as http:  # noqa: S501
-            try:
-                yield Gateway(app=app, server=listener, port=port, data=data, http=http, worker=worker, triton=triton, stop=stop)
-            finally:
-                http.close()
-                stop()
-                worker.close()
+        with (
+            listening(app) as service,
+            httpx.Client(base_url=service.url, timeout=20, trust_env=False, verify=False) as http,  # noqa: S501
+            closing(worker),
+        ):
+            yield Gateway(app=app, service=service, data=data, http=http, worker=worker, triton=triton)
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from services.gateway.app import create_app
+from services.gateway.problems import ACCEPTED
 from services.gateway.schemas import Analysis, AnalysisPage, Problem, ResultPage
-from services.gateway.uploads import ACCEPTED, UploadLimits
+from services.gateway.uploads import UploadLimits
 from shared.queue import GatewayQueue
 from shared.videos import Videos
 from tests.gateway.conftest import Gateway

@@ -8,7 +8,7 @@ import pytest
 
 from services.gateway.problems import STATUS
 from services.gateway.schemas import Problem
-from shared.errors import AttemptsExhausted, JobError, MienError, QueueUnavailable
+from shared.errors import AttemptsExhausted, JobError, MienError, QueueUnavailable, TrainingError
 from tests.gateway.conftest import RAW, Gateway, wait_until
 
 
@@ -93,8 +93,9 @@ def below(error: type[MienError]) -> Iterator[type[MienError]]:
 
 
 ONLY_TOLD_TO_WHO_ASKS = {QueueUnavailable, JobError, *below(JobError)} - {AttemptsExhausted}
-IN_JOBS = {kind for kind in below(MienError) if kind.__module__ == "shared.errors"} - ONLY_TOLD_TO_WHO_ASKS
-"""Whatever a Failure may carry: all that goes wrong, but for what is said about a request."""
+OF_TRAINING = {TrainingError, *below(TrainingError)}
+IN_JOBS = {kind for kind in below(MienError) if kind.__module__ == "shared.errors"} - ONLY_TOLD_TO_WHO_ASKS - OF_TRAINING
+"""Whatever a Failure may carry: all that goes wrong, but for what is said about a request, and about training."""
 
 
 @pytest.mark.parametrize("code", sorted({kind.code() for kind in IN_JOBS | STATUS.keys()}))

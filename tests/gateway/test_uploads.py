@@ -185,11 +185,11 @@ def test_an_aborted_upload_leaves_no_file_no_job_and_one_line(gateway: Gateway, 
 
 
 def test_stopping_the_gateway_leaves_no_half_upload(gateway: Gateway) -> None:
-    gateway.server.config.timeout_graceful_shutdown = 0
+    gateway.service.server.config.timeout_graceful_shutdown = 0
     with gateway.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 3000000\r\n\r\n" + b"v" * 1_500_000)
         wait_until(lambda: gateway.files() != [])
-        gateway.stop()
+        gateway.service.stop()
     assert gateway.files() == []
 
 

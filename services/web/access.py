@@ -10,8 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.metrics import Metrics
-from services.gateway.problems import CLIENT_CLOSED_REQUEST, respond
+from services.web.metrics import RequestMetrics
+from services.web.problems import CLIENT_CLOSED_REQUEST, Problems
 from shared.errors import InternalError
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,10 @@ METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST",
 class Access:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: RequestMetrics, problems: Problems) -> None:
         self._app = app
         self._metrics = metrics
+        self._problems = problems
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +52,7 @@ class Access:
         except Exception:
             log.exception("unhandled error", extra={"request_id": request_id})
             if answered is None:
-                await respond(Request(scope), InternalError())(scope, receive, send_ours)
+                await self._problems.respond(Request(scope), InternalError())(scope, receive, send_ours)
         finally:
             # Without an answer the request was cut off: the server is stopping.
             status, seconds = answered or (CLIENT_CLOSED_REQUEST, perf_counter() - started)
@@ -77,4 +78,4 @@ def add_headers(headers: MutableHeaders, *, request_id: str, path: str) -> None:
     headers["X-Request-Id"] = request_id
     headers["X-Content-Type-Options"] = "nosniff"
     if path.startswith("/v1/"):
-        headers["Cache-Control"] = "no-store"
+        headers.setdefault("Cache-Control", "no-store")

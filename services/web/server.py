@@ -1,11 +1,11 @@
-"""How the gateway listens."""
+"""How a service listens."""
 
 import uvicorn
 from fastapi import FastAPI
 
 
 def config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
-    """The size of a request's headers is limited here, and the pace of an upload in `uploads`.
+    """The size of a request's headers is limited here; bodies are limited by who reads them.
 
     Nothing limits how slowly headers arrive or how many connections are open: on an open network that takes a proxy in front.
     """

@@ -1,0 +1,1 @@
+"""The training service: runs and releases over HTTP, for ML engineers."""

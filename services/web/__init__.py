@@ -1,0 +1,16 @@
+"""What every HTTP service of Mien does alike: problems, their description, access log, metrics, checks, and how it listens.
+
+    errors      what can be wrong with any request
+    problems    a service's table of errors, and RFC 9457 answers made from it
+    catalogue   a page about each of them
+    openapi     the same errors in the description of the API
+    access      around every request: its id, one line in the log, its metrics
+    bodies      how large one may be that is read whole
+    lingering   answering before the body has been read
+    health      is it alive, is it ready
+    paging      lists a page at a time
+    app         all of it around a service's routes
+    server      how it listens
+
+It knows no service: each brings its routes, its table and its metrics.
+"""

@@ -1,0 +1,50 @@
+"""A service's routes, with everything around them that all services share."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.types import Lifespan
+
+from services.web import problems as handlers
+from services.web.access import Access
+from services.web.bodies import BodyLimit
+from services.web.lingering import LingeringClose
+from services.web.metrics import RequestMetrics
+from services.web.openapi import described
+from services.web.problems import Problems
+
+
+def assemble(
+    *,
+    title: str,
+    description: str,
+    tags: Sequence[dict[str, Any]],
+    routers: Sequence[APIRouter],
+    problems: Problems,
+    metrics: RequestMetrics,
+    lifespan: Lifespan[FastAPI],
+    max_body_bytes: int | None = None,
+) -> FastAPI:
+    """The service as an ASGI app. `max_body_bytes` is for bodies that are read whole: one that is streamed has a limit of its own."""
+    # FastAPI's own /docs is a page of links to a CDN, and stays blank where nothing but this server can be reached.
+    app = FastAPIOffline(
+        title=title,
+        version="1",
+        description=description,
+        lifespan=lifespan,
+        openapi_tags=list(tags),
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in routers:
+        app.include_router(router)
+    handlers.install(app, problems)
+    if max_body_bytes is not None:
+        app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(Access, metrics=metrics, problems=problems)
+    app.add_middleware(LingeringClose)  # last, so outermost: it must see every answer
+    app.openapi = partial(described, app, problems)  # type: ignore[method-assign]
+    return app
