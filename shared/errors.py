@@ -263,6 +263,10 @@ class PictureUnreadable(DataUnusable):
     """A picture cannot be decoded."""
 
 
+class StoreExists(TrainingError):
+    """There is a crop store with this name already, and a store never changes."""
+
+
 class TrainingDiverged(TrainingError):
     """The loss is not a number."""
 

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from shared.errors import DataUnusable
 from shared.expressions import LABELS
-from training.datasets import DataUnusable, Faces
-from training.network import ClipClassifier, FrameEncoder
+from training.datasets import Clips
+from training.network import FrameEncoder, Network
 
 CLIPS = 256
 FRAMES = 6
@@ -13,26 +14,26 @@ LEAST_APEX_SHARE = 0.25
 LEARNING_RATE = 1e-3
 
 
-def fit_frame_attention(encoder: FrameEncoder, clip: ClipClassifier, faces: Faces, *, steps: int, seed: int) -> None:
+def fit_frame_attention(network: Network, pictures: Clips, *, steps: int, seed: int) -> None:
     """Teach frame attention which frames decide, with everything else frozen.
 
-    Clips are put together from features: frames of one expression among neutral frames, as in acted sequences from
-    neutral to apex, labelled with the expression. Raises DataUnusable without neutral faces.
+    Clips are put together from the features of labelled pictures: frames of one expression among neutral frames, as in acted sequences
+    from neutral to apex, labelled with the expression. Raises DataUnusable without neutral faces.
     """
     generator = torch.Generator().manual_seed(seed)
-    features = encode(encoder, faces)
-    rows_of = {int(label): torch.nonzero(faces.labels == label).flatten() for label in faces.labels.unique()}
+    features = encode(network.encoder, pictures)
+    rows_of = {int(label): torch.nonzero(pictures.labels == label).flatten() for label in pictures.labels.unique()}
     neutral = rows_of.get(LABELS.index("neutral"))
     if neutral is None:
         raise DataUnusable("frame attention needs neutral faces")
-    clip.eval()
-    optimiser = torch.optim.Adam(clip.frame.parameters(), lr=LEARNING_RATE)
+    network.eval()
+    optimiser = torch.optim.Adam(network.clip.frame.parameters(), lr=LEARNING_RATE)
     for _ in range(steps):
         labels = draw(torch.tensor(list(rows_of)), (CLIPS,), generator)
         apex = torch.stack([draw(rows_of[label], (FRAMES,), generator) for label in labels.tolist()])
         calm = draw(neutral, (CLIPS, FRAMES), generator)
         is_apex = some_frames(generator)
-        logits, _ = clip(features[torch.where(is_apex, apex, calm)], torch.ones(CLIPS, FRAMES))
+        logits, _ = network.clip(features[torch.where(is_apex, apex, calm)], torch.ones(CLIPS, FRAMES))
         loss = nn.functional.cross_entropy(logits, labels)
         optimiser.zero_grad()
         loss.backward()
@@ -52,8 +53,8 @@ def some_frames(generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def encode(encoder: FrameEncoder, faces: Faces, *, batch: int = 256) -> Tensor:
-    """Features (N, F) of every face, without noise."""
+def encode(encoder: FrameEncoder, pictures: Clips, *, batch: int = 256) -> Tensor:
+    """Features (N, F) of the first frame of every clip, without noise."""
     encoder.eval()
-    groups: tuple[Tensor, ...] = faces.faces.split(batch)
+    groups = pictures.frames[pictures.first].split(batch)
     return torch.cat([encoder(group.contiguous(memory_format=torch.channels_last))[0] for group in groups])

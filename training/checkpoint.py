@@ -1,10 +1,11 @@
-"""The folder of one training run: where it stands, and what it has seen so far.
+"""The folder of one fit: where it stands, and what it has seen so far.
 
-<run>/
+<fit>/
   checkpoint.pt    every state that the next epoch depends on; replaced as a whole after each epoch
   history.jsonl    one line per finished epoch, written from the checkpoint
 """
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +13,8 @@ from typing import Any, Protocol
 
 import torch
 
-from shared.errors import MienError
-
-
-class RunMismatch(MienError):
-    """The run folder holds a run with another recipe, other noise or other data."""
+from shared.errors import RunMismatch
+from shared.videos import storage_errors, write_durably
 
 
 class Stateful(Protocol):
@@ -27,11 +25,12 @@ class Stateful(Protocol):
 
 
 class Run:
-    """A run that can be killed at any moment and goes on from its last finished epoch."""
+    """A fit that can be killed at any moment and goes on from its last finished epoch."""
 
     def __init__(self, folder: Path, *, identity: Mapping[str, object]) -> None:
-        """`identity` is everything that decides how the run goes; only the same run is resumed."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """`identity` is everything that decides how the fit goes; only the same fit is resumed."""
+        with storage_errors():
+            folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._identity = json.dumps(identity, sort_keys=True)
         self.history: list[dict[str, float]] = []
@@ -58,7 +57,8 @@ class Run:
         """Make an epoch count."""
         self.history.append(line)
         states = {name: part.state_dict() for name, part in parts.items()}
-        aside = self._folder / "checkpoint.aside"
-        torch.save({"identity": self._identity, "history": self.history, "parts": states}, aside)
-        aside.rename(self._folder / "checkpoint.pt")
-        (self._folder / "history.jsonl").write_text("".join(json.dumps(each) + "\n" for each in self.history), encoding="utf-8")
+        content = io.BytesIO()
+        torch.save({"identity": self._identity, "history": self.history, "parts": states}, content)
+        with storage_errors():
+            write_durably(self._folder / "checkpoint.pt", content.getvalue())
+            write_durably(self._folder / "history.jsonl", "".join(json.dumps(each) + "\n" for each in self.history).encode())

@@ -21,15 +21,15 @@ from tempfile import mkdtemp
 from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shared.errors import MienError, ModelContractMismatch, ModelDigestMismatch, ReleaseError
 from shared.expressions import LABELS, REGIONS
 from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, FRAMES_INPUT, FRAMES_OUTPUTS, GRAPHS, WEIGHTS, Release, file_sha256, load, read
 from shared.videos import fsync_folder, write_durably
-from training.network import ClipClassifier, FrameEncoder
+from training.network import ClipClassifier, FrameEncoder, Network
+from training.plan import Design
+from training.weights import read_network
 
 log = logging.getLogger(__name__)
 
@@ -66,26 +66,12 @@ def export(weights: Path, models: Path) -> Path:
     return folder
 
 
-def read_networks(release: Release, weights: Path) -> tuple[FrameEncoder, ClipClassifier]:
-    """The release's two networks in fp32, ready to judge.
-
-    Raises ModelContractMismatch unless every tensor is there, finite, and expected.
-    """
-    try:
-        tensors = load_file(weights)
-    except SafetensorError as error:
-        raise ModelContractMismatch(f"{weights.name}: {error}") from error
-    broken = sorted(name for name, tensor in tensors.items() if not torch.isfinite(tensor).all())
-    if broken:
-        raise ModelContractMismatch(f"NaN or infinity in {', '.join(broken)}")
-    encoder, clip = FrameEncoder(width=release.width), ClipClassifier(release.feature_size)
-    if encoder.feature_size != release.feature_size:
-        raise ModelContractMismatch(f"width {release.width} gives features of {encoder.feature_size}, not {release.feature_size}")
-    try:
-        nn.ModuleDict({"encoder": encoder, "clip": clip}).load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise ModelContractMismatch(str(error)) from error
-    return encoder.eval(), clip.eval()
+def read_release_network(release: Release, weights: Path) -> Network:
+    """The release's network in fp32, ready to judge. Raises ModelContractMismatch unless the weights are those of its width."""
+    network = read_network(weights, Design(width=release.width))
+    if network.encoder.feature_size != release.feature_size:
+        raise ModelContractMismatch(f"width {release.width} gives features of {network.encoder.feature_size}, not {release.feature_size}")
+    return network
 
 
 class ChannelsLastEncoder(nn.Module):
@@ -136,7 +122,8 @@ def _publish(release: Release, weights: Path, folder: Path) -> None:
 
 
 def _write(release: Release, weights: Path, folder: Path) -> None:
-    encoder, clip = read_networks(release, weights)
+    network = read_release_network(release, weights)
+    encoder, clip = network.encoder, network.clip
     shutil.copyfile(weights, folder / WEIGHTS)
     faces, features, mask = _example(release, batch=2, frames=3)
     _write_graph(folder / "frames", ChannelsLastEncoder(encoder), (faces,), frames_config(release))

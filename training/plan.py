@@ -79,6 +79,8 @@ class Recipe(Contract):
 
     design: Design = Design()
     stretches: Annotated[tuple[Stretch, ...], Field(min_length=1)] = (Stretch(epochs=30, size=64),)
+    from_teacher: bool = False
+    """Whether a student of its teacher's design begins with its teacher's weights. Noisy Student begins anew; this is for short rounds."""
     batch: Annotated[int, Field(ge=2)] = 128
     """Clips per step, over all processes."""
     frames: Annotated[int, Field(ge=1)] = 8
@@ -124,6 +126,8 @@ class Plan(Contract):
     """A whole run: a teacher, then rounds of students."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    version: Annotated[int, Field(ge=1, le=999_999)] | None = None
+    """Of the candidate. Null takes one above the teacher's release, or 1; publishing takes only what is above all earlier versions."""
     labelled: Annotated[tuple[Source, ...], Field(min_length=1)]
     unlabelled: tuple[Source, ...] = ()
     frozen: tuple[Path, ...] = ()

@@ -6,14 +6,16 @@
   curves/               event files for TensorBoard
   round-0/              the first teacher; round-1/, round-2/ ... its students
     checkpoint.pt history.jsonl      while it is fitted, see training.checkpoint
-    labels.jsonl                     shared.crops.Sample with pseudo labels: what the student learnt from beside people's labels
-    round.json                       the Round
-    release.json weights.safetensors the network, in the shape of a release
+    labels.jsonl                     one PseudoLabel a line: what the student learnt from beside people's labels
+    weights.safetensors              the network, in the half precision that it would be released in
+    round.json                       the Round, written last: with it the round counts
   candidate/            the best network, ready to be published
 """
 
 from pathlib import Path
 from typing import Final
+
+from pydantic import Field
 
 from shared.jobs import Contract
 
@@ -24,6 +26,19 @@ CURVES: Final = "curves"
 ROUND: Final = "round.json"
 PSEUDO_LABELS: Final = "labels.jsonl"
 CANDIDATE: Final = "candidate"
+
+
+class PseudoLabel(Contract):
+    """What a student was taught about one unlabelled clip, and by whom."""
+
+    source: str
+    subject: str
+    licence: str
+    scores: tuple[float, ...]
+    """In the order of LABELS."""
+    pseudo_labeller: str
+    times: int
+    """How often balancing repeats it."""
 
 
 class Measured(Contract):
@@ -60,9 +75,9 @@ class Round(Contract):
     parameters: int = 0
     unlabelled: int = 0
     """Clips that the teacher looked at."""
-    confident: dict[str, int] = {}
+    confident: dict[str, int] = Field(default={})
     """Of these, per label, the ones above the threshold: before balancing."""
-    balanced: dict[str, int] = {}
+    balanced: dict[str, int] = Field(default={})
     """What the student was given, repeats counted: after balancing."""
     measured: dict[str, Measured]
     """By the name of the set."""
@@ -85,10 +100,6 @@ class Record(Contract):
     finished: bool = False
     why: str = ""
     """Why it stopped, once it has."""
-
-
-def write_record(folder: Path, record: Record) -> None:
-    (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_record(folder: Path) -> Record:
