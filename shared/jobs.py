@@ -7,7 +7,7 @@ results' addresses, never media. Only `shared.queue` changes it.
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.errors import MienError
 
@@ -45,11 +45,22 @@ class Stage(StrEnum):
     DONE = "done"
 
 
+def _written_out(value: object) -> object:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+Consent = Annotated[bool, Field(strict=True, examples=[False]), BeforeValidator(_written_out)]
+"""`true` or `false`, as JSON or as the word: nobody's agreement is read into a `1` or an `on`."""
+
+
 class Options(Contract):
     """What a client may ask for, beside the video itself."""
 
     sample_fps: Annotated[float, Field(gt=0, le=60, examples=[8.0])] = 8.0
     """Frames per second of media time that are looked at. A slower video is used frame by frame."""
+    training_consent: Consent = False
+    """Whether the people shown have agreed that faces cut from this video are used, without labels, to train later models. Without
+    a yes they never are, and an analysis that is deleted is in no training data that is gathered from then on."""
 
 
 class Progress(Contract):
@@ -90,7 +101,7 @@ class Failure(Contract):
     detail: Annotated[str, Field(examples=["streams found: audio"])] = ""
     """What happened this time, for people."""
     retryable: bool = False
-    """Whether posting the same video again may succeed."""
+    """Whether asking for the same again may succeed."""
 
     @classmethod
     def of(cls, error: MienError) -> "Failure":

@@ -1,0 +1,71 @@
+"""Working on one entry of a ledger in this process, and writing down how that ended.
+
+Whoever runs this may be told to stop by SIGTERM or SIGINT, which become SystemExit and KeyboardInterrupt: the entry is handed
+back and goes on later. Killed without a word, it leaves the entry to `Ledger.died`.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from shared.errors import InternalError, MienError
+from shared.jobs import Failure
+from shared.videos import storage_errors
+from training.ledger import Entry, Ledger
+
+log = logging.getLogger(__name__)
+
+CANCEL_WITHIN_S: Final = 1.0
+
+E = TypeVar("E", bound=Entry)
+
+
+def work(ledger: Ledger[E], entry_id: str, task: Callable[[E], dict[str, object]]) -> E:
+    """Do `task`, whose answer are fields of the entry; the entry as it is in the end.
+
+    Raises RunConflict when another process works on the entry, or it has ended.
+    """
+    with ledger.hold(entry_id):
+        entry = ledger.begin(entry_id)
+        with stopped_when_canceled(ledger, entry_id):
+            try:
+                with storage_errors():
+                    result = task(entry)
+            except MienError as error:
+                return ledger.fail(entry_id, Failure.of(error))
+            except (SystemExit, KeyboardInterrupt):
+                ledger.hand_back(entry_id)
+                raise
+            except Exception:
+                log.exception("a bug")
+                return ledger.fail(entry_id, Failure.of(InternalError("its log says more")))
+        return ledger.succeed(entry_id, **result)
+
+
+@contextmanager
+def stopped_when_canceled(ledger: Ledger[E], entry_id: str) -> Iterator[None]:
+    """Send this process a SIGTERM as soon as the entry is to be canceled, whoever asked for it from wherever."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(CANCEL_WITHIN_S):
+            try:
+                canceled = ledger.get(entry_id).cancel_requested
+            except MienError:
+                log.exception("cannot see whether it is to be canceled")
+                continue
+            if canceled:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
