@@ -98,7 +98,7 @@ def test_both_kinds_of_body_are_described(schema: dict[str, Any]) -> None:
     content = schema["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
     assert tuple(content) == ACCEPTED
     form = content["multipart/form-data"]["schema"]
-    assert (form["required"], set(form["properties"])) == (["video"], {"video", "sample_fps"})
+    assert (form["required"], set(form["properties"])) == (["video"], {"video", "sample_fps", "training_consent"})
     assert all(it["description"] for it in form["properties"].values())
 
 
