@@ -89,9 +89,13 @@ class Signer:
         """What `load` reads: a secret."""
         return self._key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
+    def signature(self, folder: Path) -> bytes:
+        """What belongs into a folder's `release.json.sig`. Raises OSError."""
+        return self._key.sign((folder / MANIFEST).read_bytes())
+
     def sign(self, folder: Path) -> None:
         """Write `release.json.sig`, durably. Raises OSError."""
-        write_durably(folder / SIGNATURE, self._key.sign((folder / MANIFEST).read_bytes()))
+        write_durably(folder / SIGNATURE, self.signature(folder))
 
 
 def _read(path: Path) -> bytes:

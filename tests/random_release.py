@@ -21,25 +21,24 @@ def shared_random_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_release(tmp_path_factory.mktemp("releases") / "000001")
 
 
-def write_random_release(folder: Path, *, size: int = 96, width: float = 0.25) -> Path:
+def write_random_release(folder: Path, *, version: int = 1, size: int = 96, width: float = 0.25, seed: int = SEED) -> Path:
     # Imported late: most tests need no torch, and it takes seconds.
     import torch
     from safetensors.torch import save_file
-    from torch import nn
 
-    from training.network import ClipClassifier, FrameEncoder
+    from training.network import Network
+    from training.plan import Design
 
     folder.mkdir(parents=True)
     torch.manual_seed(SEED)
-    encoder = FrameEncoder(width=width)
-    networks = nn.ModuleDict({"encoder": encoder, "clip": ClipClassifier(encoder.feature_size)})
-    save_file({name: tensor.contiguous() for name, tensor in networks.state_dict().items()}, folder / "weights.safetensors")
+    network = Network(Design(width=width))
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "weights.safetensors")
     release = Release(
-        version=1,
+        version=version,
         size=size,
         width=width,
-        feature_size=encoder.feature_size,
-        training={"seed": SEED, "epochs": 0},
+        feature_size=network.encoder.feature_size,
+        training={"seed": seed, "epochs": 0},
         metrics={},
         data=(),
         commit="none",

@@ -18,7 +18,8 @@ from shared import releases
 from shared.expressions import REGIONS
 from tests.bench.figures import Figure
 from tests.random_release import write_random_release
-from training.export import export, torchscript
+from training.export import export
+from training.graphs import torchscript
 
 BATCH = 16
 AIM = 0.9

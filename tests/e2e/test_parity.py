@@ -10,8 +10,9 @@ import torch
 from services.preprocess.classifier import Classifier, softmax
 from shared.releases import Release
 from tests.triton_server import Triton
-from training.export import WEIGHTS, read_networks, torchscript
-from training.network import ClipClassifier, FrameEncoder
+from training.export import WEIGHTS, read_release_network
+from training.graphs import torchscript
+from training.network import Network
 
 TOLERANCE = 1e-4
 
@@ -22,8 +23,8 @@ def release(triton: Triton) -> Release:
 
 
 @pytest.fixture(scope="module")
-def networks(triton: Triton, release: Release) -> tuple[FrameEncoder, ClipClassifier]:
-    return read_networks(release, triton.models / release.name / WEIGHTS)
+def network(triton: Triton, release: Release) -> Network:
+    return read_release_network(release, triton.models / release.name / WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,10 @@ def graph(triton: Triton, name: str) -> torch.jit.ScriptModule:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_frames(triton: Triton, release: Release, networks, classifier: Classifier, batch: int) -> None:
+def test_frames(triton: Triton, release: Release, network: Network, classifier: Classifier, batch: int) -> None:
     faces = np.random.default_rng(batch).integers(0, 256, (batch, 9, release.size, release.size), dtype=np.uint8)
     with torch.inference_mode():
-        eager = [output.numpy() for output in networks[0](torch.from_numpy(faces))]
+        eager = [output.numpy() for output in network.encoder(torch.from_numpy(faces))]
         scripted = [output.numpy() for output in graph(triton, release.model("frames"))(torch.from_numpy(faces))]
     served = classifier.encode(release, faces)
     assert scripted[2].shape == (batch, 3, release.size // 8, release.size // 8)
@@ -53,14 +54,14 @@ def test_frames(triton: Triton, release: Release, networks, classifier: Classifi
 
 @pytest.mark.parametrize("frames", [1, 5, 40])
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_clips(triton: Triton, release: Release, networks, classifier: Classifier, batch: int, frames: int) -> None:
+def test_clips(triton: Triton, release: Release, network: Network, classifier: Classifier, batch: int, frames: int) -> None:
     random = np.random.default_rng(batch * 100 + frames)
     features = random.normal(size=(batch, frames, release.feature_size)).astype(np.float32)
     lengths = random.integers(1, frames + 1, size=batch)
     mask = (np.arange(frames) < lengths[:, None]).astype(np.float32)
     with torch.inference_mode():
         inputs = torch.from_numpy(features), torch.from_numpy(mask)
-        logits, weights = (output.numpy() for output in networks[1](*inputs))
+        logits, weights = (output.numpy() for output in network.clip(*inputs))
         scripted_logits, scripted_weights = (output.numpy() for output in graph(triton, release.model("clip"))(*inputs))
     served = classifier.judge(release, features, mask)
     np.testing.assert_allclose(scripted_logits, logits, atol=TOLERANCE)
@@ -70,10 +71,10 @@ def test_clips(triton: Triton, release: Release, networks, classifier: Classifie
     assert (served.frame_weights[mask == 0] == 0).all()
 
 
-def test_more_faces_than_a_batch_come_back_in_order(release: Release, networks, classifier: Classifier) -> None:
+def test_more_faces_than_a_batch_come_back_in_order(release: Release, network: Network, classifier: Classifier) -> None:
     faces = np.random.default_rng(0).integers(0, 256, (101, 9, release.size, release.size), dtype=np.uint8)
     with torch.inference_mode():
-        expected = networks[0](torch.from_numpy(faces))[0].numpy()
+        expected = network.encoder(torch.from_numpy(faces))[0].numpy()
     np.testing.assert_allclose(classifier.encode(release, faces).features, expected, atol=TOLERANCE)
 
 

@@ -13,7 +13,7 @@ from services.preprocess.classifier import Classifier, Encoded, Judged, softmax
 from shared.errors import InferenceInvalidOutput, InferenceRejected, InferenceUnavailable
 from shared.releases import Release, model_name
 from tests.triton_server import Triton
-from training.export import torchscript
+from training.graphs import torchscript
 
 BAD_VERSION = 666
 GOOD, NAN, WRONG_SHAPE, WRONG_TYPE, WRONG_SUM = range(5)

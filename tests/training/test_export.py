@@ -34,7 +34,13 @@ def test_the_folder_holds_what_the_contract_says(random_release: Path, tmp_path:
     models = tmp_path / "models"
     folder = export(random_release, models)
     assert folder == models / "mien_000001"
-    assert sorted(path.name for path in models.iterdir()) == ["mien_000001", "mien_000001_clip", "mien_000001_frames"]
+    assert sorted(path.name for path in models.iterdir()) == [
+        ".lock",
+        "history.json",
+        "mien_000001",
+        "mien_000001_clip",
+        "mien_000001_frames",
+    ]
     assert releases.published(models) == [1]
     release = releases.load(models, 1)
     inside = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -129,7 +135,7 @@ def test_weights_that_are_not_the_networks_are_refused(random_release: Path, tmp
     edit_weights(random_release, change)
     with pytest.raises(ModelContractMismatch, match=said):
         export(random_release, tmp_path / "models")
-    assert list((tmp_path / "models").iterdir()) == []
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [".lock"]
 
 
 def test_a_file_that_is_not_safetensors_is_refused(random_release: Path, tmp_path: Path) -> None:
