@@ -30,7 +30,8 @@ class ColourConv(nn.Conv2d):
 
     def forward(self, planes: Tensor) -> Tensor:
         """(B, 3 * groups, H, W) of colours or (B, groups, H, W) of luma."""
-        if planes.shape[1] == self.in_channels:
+        if torch.jit.is_tracing() or planes.shape[1] == self.in_channels:  # type: ignore[attr-defined, no-untyped-call]
+            # A graph that is being traced will always be given colours.
             return super().forward(planes)
         weight = self.weight.sum(dim=1, keepdim=True)
         return nn.functional.conv2d(planes, weight, stride=self.stride, padding=self.padding, groups=self.groups)
