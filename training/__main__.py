@@ -21,6 +21,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from shared.errors import MienError
+from shared.jobs import Failure
 from training.commands import Answer, Commands, say
 from training.settings import Settings
 
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         answer: Answer = options.command(Commands(settings), options)
     except MienError as error:
+        if options.json:
+            print(Failure.of(error).model_dump_json())  # noqa: T201
         print(f"{error.code()}: {error.title()} {error.detail}".strip(), file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
@@ -111,7 +114,7 @@ def add_releases(commands: Any) -> None:
 def add(commands: Any, name: str, command: Command, what: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
     parser.set_defaults(command=command)
-    parser.add_argument("--json", action="store_true", help="answer with JSON")
+    parser.add_argument("--json", action="store_true", help="answer with JSON, also when it fails")
     for folder in FOLDERS:
         parser.add_argument(f"--{folder}", type=Path, metavar="FOLDER", help=f"instead of MIEN_{folder.upper()}")
     return parser

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import BaseModel, ValidationError
 
 from shared import releases
-from shared.errors import PlanImpossible, QueueUnavailable, RunNotFound
+from shared.errors import KeyUnusable, PlanImpossible, QueueUnavailable, RunNotFound
 from shared.jobs import FINAL_STATES, JobState
 from shared.queue import CHAMPION, WorkerQueue
 from shared.releases import Release
@@ -22,6 +22,7 @@ from training.comparison import Comparison, compare
 from training.ledger import Entry
 from training.plan import Plan
 from training.publications import Publication, Publications
+from training.record import CANDIDATE
 from training.runs import Epoch, Run, Runs, RunStatus, RunSummary, id_of_plan
 from training.settings import Settings
 from training.stores import Stores, placed
@@ -102,15 +103,16 @@ class Commands:
 
     def watch_run(self, run_id: str) -> Answer:
         """Print what happens as it happens, until the run has ended."""
-        run_id, place = self._id(run_id), news.Place()
-        while True:
+        run_id, place, over = self._id(run_id), news.Place(), False
+        while not over:
+            over = self._runs.get(run_id).state in FINAL_STATES
             for each in news.since(self._runs, run_id, place):
                 place = each.place
                 if isinstance(each.what, Epoch):
                     print(epoch_in_a_line(each.what), flush=True)  # noqa: T201
-            if self._runs.get(run_id).state in FINAL_STATES:
-                return self.show_run(run_id)
-            time.sleep(news.LOOK_EVERY_S)
+            if not over:
+                time.sleep(news.LOOK_EVERY_S)
+        return self.show_run(run_id)
 
     def cancel_run(self, run_id: str) -> Answer:
         self._runs.cancel(self._id(run_id))
@@ -150,13 +152,13 @@ class Commands:
         if Publication.ID.fullmatch(name):
             return self._publish_accepted(name)
         candidate = self._runs.candidate(name) if Run.ID.fullmatch(name) else Path(target)
-        release = publisher(self._settings).publish(candidate, promote=promote)
+        release = publisher(self._settings, signs=True).publish(candidate, promote=promote)
         return Answer(data=release, lines=[f"{release.name} is published{' and champion' if promote else ''}"])
 
     def _publish_accepted(self, publication_id: str) -> Answer:
         def task(publication: Publication) -> dict[str, object]:
             candidate = self._runs.candidate(publication.run)
-            return {"version": publisher(self._settings).publish(candidate, promote=publication.promote).version}
+            return {"version": publisher(self._settings, signs=True).publish(candidate, promote=publication.promote).version}
 
         done = work(self._publications, publication_id, task)
         return Answer(data=done, lines=[in_a_line(done)], ok=done.state is JobState.SUCCEEDED)
@@ -195,27 +197,34 @@ class Commands:
 
 
 def train(run: Run, folder: Path, settings: Settings) -> None:
-    """All rounds of a run, from wherever it stands."""
+    """All rounds of a run, from wherever it stands. Its candidate is signed by who saw it trained, if there is a key."""
     from training.processes import Processes
     from training.rounds import run_plan
 
+    signer = (
+        Signer.load(settings.signing_key) if settings.signing_key else None
+    )  # first: nobody should train for days to learn that it is lost
     plan = placed(run.plan, crops=settings.crops, models=settings.models, version=run.version)
     with Processes.joined() as processes:
         run_plan(plan, folder, processes=processes)
+        if signer and processes.leads and (folder / CANDIDATE).is_dir():
+            signer.sign(folder / CANDIDATE)
 
 
-def publisher(settings: Settings) -> "Publisher":
-    from training.gate import Gate
+def publisher(settings: Settings, *, signs: bool = False) -> "Publisher":
+    """Raises KeyUnusable. What moves an alias signs nothing: in an emergency it has to do without the private key."""
     from training.publish import Publisher
 
+    if settings.signing_key is None and (signs or settings.trusted_keys is None):
+        raise KeyUnusable("MIEN_SIGNING_KEY names no file with a private key")
+    signer = Signer.load(settings.signing_key) if settings.signing_key else Signer.generate()
     return Publisher(
         models=settings.models,
         frozen=tuple(settings.crops / name for name in settings.frozen),
-        signer=Signer.load(settings.signing_key) if settings.signing_key else None,
-        trusted=TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else None,
+        signer=signer,
+        trusted=TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else signer.trusted,
         aliases=WorkerQueue(settings.redis_url),
         triton_http=settings.triton_http,
-        gate=Gate(),
     )
 
 

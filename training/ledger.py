@@ -23,6 +23,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Annotated, ClassVar, Final, Generic, TypeVar
 from uuid import uuid4
@@ -39,6 +40,8 @@ STATE: Final = "state.json"
 WORKING: Final = "working"
 LOCK: Final = ".lock"
 
+KEPT: Final = 1024
+"""Entries in memory."""
 HOLD_WITHIN_S: Final = 1.0
 """Who only looks whether an entry is held holds it for a moment, too; nobody is turned away by that."""
 
@@ -85,6 +88,7 @@ class Ledger(Generic[E]):
         self._kind = kind
         self._reached = reached
         self._most_deaths = most_deaths
+        self._decoded = lru_cache(maxsize=KEPT)(self._decode)  # most entries ended long ago, and are listed twice a second
 
     def prepare(self) -> None:
         """Make the folder, and finish removing what a killed process left half made or half deleted."""
@@ -131,10 +135,7 @@ class Ledger(Generic[E]):
                 content = (self.folder(entry_id) / STATE).read_bytes()
             except FileNotFoundError:
                 raise self._kind.NOT_FOUND from None
-        try:
-            return self._kind.model_validate_json(content)
-        except ValidationError as error:
-            raise StorageError(f"{entry_id}/{STATE} is not ours: {error}") from error
+        return self._decoded(content)
 
     def all(self) -> list[E]:
         """Every entry, newest first. One that cannot be read is left out and logged: it must not hide the others."""
@@ -256,6 +257,12 @@ class Ledger(Generic[E]):
             remove(deleted)
 
     # --- the one place where states are written ----------------------------------------------------------------------
+
+    def _decode(self, content: bytes) -> E:
+        try:
+            return self._kind.model_validate_json(content)
+        except ValidationError as error:
+            raise StorageError(f"a {STATE} is not ours: {error}") from error
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

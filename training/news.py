@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from shared.jobs import FINAL_STATES
 from training.runs import Epoch, Runs, RunStatus
 
 LOOK_EVERY_S: Final = 0.5
@@ -40,7 +39,9 @@ class News(NamedTuple):
 
 def since(runs: Runs, run_id: str, place: Place) -> Iterator[News]:
     """Everything after `place`. A newcomer is told how the run is, and then every epoch; afterwards the epochs come first, so that
-    the last news of a run that has ended is its end. Raises RunNotFound.
+    the last news of a run that has ended is its end. Who asks once more after seeing a final state has heard everything.
+
+    Raises RunNotFound.
     """
     status = runs.status(run_id)
     newcomer = place == Place()
@@ -53,10 +54,6 @@ def since(runs: Runs, run_id: str, place: Place) -> Iterator[News]:
             yield News(place, epoch)
     if not newcomer and place_of(status, place) != place:
         yield News(place_of(status, place), status)
-
-
-def is_over(news: News) -> bool:
-    return isinstance(news.what, RunStatus) and news.what.state in FINAL_STATES
 
 
 def place_of(status: RunStatus, place: Place) -> Place:

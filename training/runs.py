@@ -16,11 +16,11 @@ from pydantic import Field, ValidationError
 
 from shared.errors import RunConflict, RunMismatch, RunNotFound, StorageError
 from shared.jobs import Contract, JobState
-from shared.releases import published
 from shared.videos import storage_errors
 from training.ledger import Entry, Ledger
 from training.plan import Plan
 from training.record import CANDIDATE, RECORD, Record, read_record
+from training.repository import Repository
 
 HISTORY: Final = "history.jsonl"
 ROUND: Final = re.compile(r"round-(\d+)")
@@ -82,11 +82,11 @@ class Runs(Ledger[Run]):
     def __init__(self, folder: Path, *, models: Path, most_deaths: int = 3) -> None:
         """`models` is the model repository; it is only asked which versions there are."""
         super().__init__(folder, kind=Run, reached=epochs_done, most_deaths=most_deaths)
-        self._models = models
+        self._repository = Repository(models)
 
     def completed(self, entry: Run) -> Run:
-        taken = (*published(self._models), *(run.version for run in self.all()), 0)
-        return super().completed(entry.model_copy(update={"version": entry.plan.version or max(taken) + 1}))
+        taken = max(self._repository.highest(), *(run.version for run in self.all()), 0)
+        return super().completed(entry.model_copy(update={"version": entry.plan.version or taken + 1}))
 
     def accept(self, plan: Plan, *, run_id: str | None = None) -> Run:
         """Promise a run of this plan. The same id and plan again are the same run; with another plan it raises RunMismatch."""
@@ -184,4 +184,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
             text = (folder / HISTORY).read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    try:
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    except ValueError as error:
+        raise StorageError(f"{folder.name}/{HISTORY}: {error}") from error

@@ -30,6 +30,13 @@ class Settings(BaseSettings):
     frozen: Annotated[tuple[Path, ...], NoDecode] = ()
     """Crop stores that a candidate is measured on against the champion, named as in plans, separated by colons."""
 
+    def environment(self) -> dict[str, str]:
+        """The same settings for a process that this one starts."""
+        given = {name: getattr(self, name) for name in Settings.model_fields if getattr(self, name) not in (None, ())}
+        return {
+            f"MIEN_{name.upper()}": os.pathsep.join(map(str, value)) if name == "frozen" else str(value) for name, value in given.items()
+        }
+
     @field_validator("frozen", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

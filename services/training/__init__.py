@@ -1,1 +1,1 @@
-"""The training service: runs and releases over HTTP, for ML engineers."""
+"""The training service: runs and releases over HTTP, for ML engineers. The work itself is done by processes that it starts."""

@@ -1,0 +1,74 @@
+"""For those who run the training service: is it alive, is it ready, what does it do."""
+
+from http import HTTPStatus
+
+import httpx
+from anyio import to_thread
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from services.training.parts import Given, Parts
+from services.training.problems import problems
+from services.web.errors import DependencyUnavailable
+from services.web.health import readiness
+from services.web.schemas import Health, Readiness
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", summary="Is the process alive", responses=problems())
+async def healthz() -> Health:
+    """Asks nothing of any other part."""
+    return Health()
+
+
+@router.get("/readyz", summary="Is everything there", responses=problems(DependencyUnavailable))
+async def readyz(parts: Given) -> Readiness:
+    """The folder of runs takes bytes and there are crops, which runs need; Redis and Triton answer, which publishing needs."""
+    return await readiness(
+        {"storage": check_storage(parts), "crops": check_crops(parts), "redis": check_redis(parts), "triton": check_triton(parts)}
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={
+        HTTPStatus.OK.value: {"description": "The text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problems(DependencyUnavailable),
+    },
+)
+async def metrics(parts: Given) -> Response:
+    """Requests by route template, method and status, their duration, and runs and publications by state."""
+
+    def exposed() -> bytes:
+        return parts.metrics.expose(runs=parts.runs.all(), publications=parts.publications.all())
+
+    return Response(await to_thread.run_sync(exposed), media_type=CONTENT_TYPE_LATEST)
+
+
+async def check_storage(parts: Parts) -> str:
+    await to_thread.run_sync(parts.runs.check, abandon_on_cancel=True)  # a hung disk would hold the answer up, too
+    return ""
+
+
+async def check_crops(parts: Parts) -> str:
+    if not await to_thread.run_sync(parts.stores.folder.is_dir, abandon_on_cancel=True):
+        raise DependencyUnavailable("there is no folder of crop stores")
+    return ""
+
+
+async def check_redis(parts: Parts) -> str:
+    await parts.aliases.ping()
+    return ""
+
+
+async def check_triton(parts: Parts) -> str:
+    try:
+        response = await parts.triton.get("/v2/health/ready")
+    except httpx.HTTPError:
+        raise DependencyUnavailable("the model server does not answer") from None
+    if response.status_code != HTTPStatus.OK:
+        raise DependencyUnavailable("the model server is not ready")
+    return ""
