@@ -19,6 +19,8 @@ from shared.releases import PREPROCESS_VERSION, Release, folder_name, read
 from training import in_words
 from training.markdown import figures_table, percent, words_table
 from training.plan import Plan
+from training.record import Round
+from training.report import verdict
 
 log = logging.getLogger(__name__)
 
@@ -133,20 +135,25 @@ def _data(release: Release) -> str:
 
 
 def _training(training: Mapping[str, JsonValue]) -> str:
-    """The plan in words where it is one of ours, and every figure that stands beside it."""
-    plan = _plan(training)
+    """The plan and its rounds in words, where they are ours, and every figure that stands beside them."""
     beside = {name: value for name, value in training.items() if not isinstance(value, dict | list)}
-    parts = [in_words.plan(plan)] if plan else []
-    if beside:
-        parts.append(words_table(("setting", "value"), [(name.replace("_", " "), f"{value}") for name, value in beside.items()]))
-    return "\n\n".join((*parts, "`release.json` holds it in full."))
+    settings = words_table(("setting", "value"), [(name.replace("_", " "), f"{value}") for name, value in beside.items()])
+    parts = (*_in_words(training), settings if beside else "", "`release.json` holds it in full.")
+    return "\n\n".join(part for part in parts if part)
 
 
-def _plan(training: Mapping[str, JsonValue]) -> Plan | None:
+def _in_words(training: Mapping[str, JsonValue]) -> tuple[str, ...]:
     try:
-        return Plan.model_validate(training.get("plan"))
-    except ValidationError:  # older releases have their settings side by side
-        return None
+        plan = Plan.model_validate(training.get("plan"))
+        rounds = [Round.model_validate({"measured": {}} | one) for one in _list(training.get("rounds")) if isinstance(one, dict)]
+    except ValidationError:  # a release of another time has its settings side by side
+        return ()
+    told = (f"- Round {one.number}: {verdict(one, confidence=plan.confidence)}" for one in rounds)
+    return in_words.plan(plan), "\n".join(told)
+
+
+def _list(value: JsonValue) -> list[JsonValue]:
+    return value if isinstance(value, list) else []
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

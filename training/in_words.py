@@ -1,5 +1,6 @@
 """A plan in plain words, for those who read cards and reports. No path of any machine is among them."""
 
+from training.markdown import percent
 from training.plan import NoiseStrengths, Plan, PseudoLabelling, Recipe
 
 
@@ -10,6 +11,8 @@ def plan(document: Plan) -> str:
         lines += [f"- Student {number}: {recipe(one)}." for number, one in enumerate(document.student_recipes, start=1)]
         lines.append(f"- Rounds: {document.rounds} at most; further ones use the last student's recipe.")
         lines.append(f"- Noise for students: {noise(document.noise)}.")
+        if share := document.pseudo_labelling.soften_labels:
+            lines.append(f"- People's labels: {percent(share)} of each is the teacher's opinion.")
     if document.unlabelled:
         lines.append(f"- Pseudo labels: {pseudo_labelling(document.pseudo_labelling)}.")
     lines.append(f"- Seed: {document.seed}.")
@@ -17,7 +20,7 @@ def plan(document: Plan) -> str:
 
 
 def recipe(document: Recipe) -> str:
-    stretches = ", then ".join(f"{stretch.epochs} epochs at {stretch.size} px" for stretch in document.stretches)
+    stretches = ", then ".join(f"{counted(stretch.epochs, 'epoch')} at {stretch.size} px" for stretch in document.stretches)
     parts = f"width {document.design.width:g}, {stretches}, batches of {document.batch}, AdamW up to {document.learning_rate:g}"
     return f"{parts}, from the teacher's weights on" if document.from_teacher else parts
 
@@ -30,3 +33,7 @@ def noise(strengths: NoiseStrengths) -> str:
 def pseudo_labelling(lessons: PseudoLabelling) -> str:
     balanced = f"evened out over the classes with up to {lessons.most_repeats} repeats" if lessons.balanced else "not evened out"
     return f"soft, from a score of {lessons.threshold:g} up, {balanced}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -76,8 +76,8 @@ def _figures(measured: Measured) -> tuple[str, ...]:
 
 
 def _lessons(one: Round) -> Iterator[str]:
-    size = f"{one.parameters:,} parameters, fitted in {one.minutes:.1f} minutes."
-    if one.teacher is None:
+    size = f"{one.parameters:,} parameters" + (f", fitted in {one.minutes:.1f} minutes." if one.minutes else ".")
+    if not one.unlabelled:
         yield size
         return
     yield f"{size} {one.teacher} labelled {one.unlabelled:,} clips and was sure of {sum(one.confident.values()):,}."

@@ -114,12 +114,23 @@ def test_a_plan_is_told_in_words_and_no_path_of_a_machine_is() -> None:
         unlabelled=(Source(store=Path("/secret/home/more")),),
         student_recipes=(Recipe(stretches=(Stretch(epochs=4, size=48), Stretch(epochs=2, size=64))),),
     )
-    card = render(release(training={"plan": plan.model_dump(mode="json"), "minutes": 12.5}))
+    teacher = {"number": 0, "became_champion": True, "why": "The first teacher.", "minutes": 4.0}
+    gain = {"macro_f1": 0.01, "low": -0.01, "high": 0.03, "accuracy": 0.0}
+    student = {"number": 1, "teacher": "round-0", "became_champion": False, "why": "It was luck.", "minutes": 4.0, "gain": gain}
+    card = render(release(training={"plan": plan.model_dump(mode="json"), "rounds": [teacher, student], "minutes": 12.5}))
     training = section(card, "Training")
+    assert "- Round 0: The first teacher." in training
+    assert "- Round 1: **The student did not beat its teacher.** Its gain in macro-F1 is +1.0 points" in training
     assert "4 epochs at 48 px, then 2 epochs at 64 px" in training
     assert "| minutes | 12.5 |" in training
     assert "dropout 0.5" in training
     assert "/secret" not in card
+
+
+def test_a_plan_of_another_time_is_left_to_release_json() -> None:
+    training = section(render(release(training={"plan": {"fashion": "old"}, "minutes": 3})), "Training")
+    assert "| minutes | 3 |" in training
+    assert "fashion" not in training
 
 
 def test_a_name_cannot_break_a_table() -> None:

@@ -1,0 +1,230 @@
+"""Networks that are fitted only to be compared: each in a folder of its own, named by all that decides how it comes out.
+
+    <cells>/
+      <identity>/            16 hex digits
+        checkpoint.pt history.jsonl    while it is fitted, see training.checkpoint
+        weights.safetensors            the network
+        cell.json                      the Cell, written last: with it the cell counts
+
+A killed run goes on from its last epoch, and what two tables have in common is fitted once.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from pydantic import JsonValue, ValidationError
+from torch import Tensor
+
+from shared.errors import RunMismatch
+from shared.jobs import Contract
+from shared.releases import WEIGHTS
+from shared.videos import storage_errors, write_durably
+from training.attention import fit_frame_attention
+from training.bootstrap import RESAMPLES, pooled
+from training.candidate import described_commit, described_hardware
+from training.datasets import Clips, joined
+from training.evaluate import evaluate
+from training.fit import digest, fit
+from training.network import Network
+from training.plan import NoiseStrengths, PseudoLabelling, Recipe
+from training.processes import Processes
+from training.pseudo_labels import lessons_of, softened
+from training.record import Measured
+from training.weights import read_network, round_to_half, write_weights
+
+CELL: Final = "cell.json"
+CHECKPOINT: Final = "checkpoint.pt"
+
+
+class Interval(Contract):
+    low: float
+    high: float
+
+
+class Cell(Contract):
+    """A fitted network's marks on everything that it was measured on, taken together."""
+
+    about: JsonValue
+    """What was fitted to what, in full."""
+    parameters: int
+    taught: int
+    """Clips with a teacher's label that it learnt from, repeats counted."""
+    measured: Measured
+    accuracy: Interval
+    """Percentile bootstrap over the measured clips; so for macro_f1."""
+    macro_f1: Interval
+    minutes: float
+    commit: str
+    """Of the code that fitted it."""
+    hardware: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A network to fit, and what to measure it on."""
+
+    labelled: list[Clips]
+    measured: list[Clips]
+    recipe: Recipe
+    noise: NoiseStrengths
+    seed: int
+    teaching: "Teaching | None" = None
+    """What it learns beside people's labels."""
+
+    def about(self) -> dict[str, JsonValue]:
+        """Everything that decides how it comes out, as JSON."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "noise": self.noise.model_dump(mode="json"),
+            "seed": self.seed,
+            "labelled": [named(part) for part in self.labelled],
+            "measured": [named(part) for part in self.measured],
+            "teaching": self.teaching.about() if self.teaching else None,
+        }
+
+    @property
+    def identity(self) -> str:
+        return hashlib.sha256(json.dumps(self.about(), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def size(self) -> int:
+        """Side of the crops that the network reads in the end, in pixels: those it is measured on."""
+        return self.recipe.stretches[-1].size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """An earlier network's opinion of unlabelled clips."""
+
+    teacher: Experiment
+    unlabelled: Clips
+    wanted: PseudoLabelling
+
+    def about(self) -> dict[str, JsonValue]:
+        wanted = self.wanted.model_dump(mode="json")
+        return {"teacher": self.teacher.about(), "unlabelled": named(self.unlabelled), "wanted": wanted}
+
+
+class Cells:
+    """A folder of cells. Every call may raise TrainingError kinds and StorageError."""
+
+    def __init__(self, folder: Path, *, confidence: float, processes: Processes) -> None:
+        """confidence: of the bootstrap intervals."""
+        self._folder = folder
+        self._confidence = confidence
+        self._processes = processes
+
+    def cell(self, experiment: Experiment) -> Cell:
+        """The experiment's marks, from the disk where it was done before."""
+        path = self._folder / experiment.identity / CELL
+        if not path.exists():
+            self._do(experiment)
+        try:
+            return Cell.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise RunMismatch(f"{path} is not a cell of this version: {error}") from error
+
+    def network(self, experiment: Experiment) -> Network:
+        """The fitted network."""
+        self.cell(experiment)
+        return read_network(self._folder / experiment.identity / WEIGHTS, experiment.recipe.design)
+
+    def _do(self, experiment: Experiment) -> None:
+        folder = self._folder / experiment.identity
+        lessons, teacher = self._lessons(experiment)
+        start = teacher if teacher and experiment.recipe.from_teacher and experiment.recipe.design == teacher.design else None
+        fitted = fit(
+            lessons,
+            recipe=experiment.recipe,
+            noise=experiment.noise,
+            seed=experiment.seed,
+            validate=[],
+            folder=folder,
+            start=start,
+            processes=self._processes,
+        )
+        finish(fitted.network, experiment)
+        if self._processes.leads:
+            write_weights(fitted.network, folder)
+            taught = sum(len(part) for part in lessons) - sum(len(part) for part in experiment.labelled)
+            self._write(folder, self._marks(experiment, fitted.network, taught=taught, minutes=fitted.minutes))
+        self._processes.wait()
+
+    def _lessons(self, experiment: Experiment) -> tuple[list[Clips], Network | None]:
+        """What to learn from, and who taught it."""
+        teaching = experiment.teaching
+        if teaching is None:
+            return experiment.labelled, None
+        teacher, size = self.network(teaching.teacher), teaching.teacher.size
+        share = teaching.wanted.soften_labels
+        labelled = [softened(part, teacher, share, size=size) for part in experiment.labelled]
+        return [*labelled, lessons_of(teacher, teaching.unlabelled, teaching.wanted, size=size).balanced], teacher
+
+    def _marks(self, experiment: Experiment, network: Network, *, taught: int, minutes: float) -> Cell:
+        report = pooled([evaluate(network, part.resized(experiment.size)) for part in experiment.measured])
+        accuracy, macro_f1 = intervals(report.confusion, confidence=self._confidence)
+        return Cell(
+            about=experiment.about(),
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            taught=taught,
+            measured=report.measured(),
+            accuracy=accuracy,
+            macro_f1=macro_f1,
+            minutes=round(minutes, 1),
+            commit=described_commit(),
+            hardware=described_hardware(self._processes.device, self._processes.count),
+        )
+
+    def _write(self, folder: Path, cell: Cell) -> None:
+        """The cell counts from here on, and what it took to get there can go: it is several times as large as the network."""
+        with storage_errors():
+            write_durably(folder / CELL, cell.model_dump_json(indent=1).encode() + b"\n")
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def finish(network: Network, experiment: Experiment) -> None:
+    """As a round of a run is finished, but for what only colours see: frame attention is taught where pictures could not, and the
+    weights are those that would be shipped.
+    """
+    pictures = all(int(part.count.max()) == 1 for part in experiment.labelled)
+    if experiment.recipe.design.frame_attention and pictures and has_clips(experiment.measured):
+        lessons = joined(experiment.labelled).resized(experiment.size)
+        fit_frame_attention(network, lessons, steps=experiment.recipe.attention_steps, seed=experiment.seed)
+    round_to_half(network)
+
+
+def has_clips(parts: list[Clips]) -> bool:
+    """Whether any clip has several frames, so that there is something for frame attention to weigh."""
+    return any(int(part.count.max()) > 1 for part in parts)
+
+
+def intervals(confusion: Tensor, *, confidence: float, seed: int = 0) -> tuple[Interval, Interval]:
+    """Percentile bootstrap intervals of accuracy and of macro-F1 over the measured clips.
+
+    confusion: int64 (7, 7), rows are truth. Clips of one truth and verdict are all alike to these figures, so that drawing clips with
+    replacement is drawing counts from a multinomial distribution.
+    """
+    samples = int(confusion.sum())
+    shares = confusion.flatten().double().numpy() / samples
+    draws = torch.from_numpy(np.random.default_rng(seed).multinomial(samples, shares, size=RESAMPLES)).reshape(-1, *confusion.shape)
+    right, truths, verdicts = draws.diagonal(dim1=1, dim2=2), draws.sum(dim=2), draws.sum(dim=1)
+    present = truths > 0
+    f1 = (2 * right / (truths + verdicts).clamp(min=1) * present).sum(dim=1) / present.sum(dim=1)
+    return interval(right.sum(dim=1) / samples, confidence), interval(f1, confidence)
+
+
+def interval(figures: Tensor, confidence: float) -> Interval:
+    """Where the middle of the figures lies, leaving as many out on either side."""
+    tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    low, high = figures.double().quantile(tails).tolist()
+    return Interval(low=round(low, 4), high=round(high, 4))
+
+
+def named(clips: Clips) -> dict[str, JsonValue]:
+    """Which clips these are: the store, the rows of it, and what they are labelled."""
+    return {"name": clips.name, "store": clips.sha256, "rows": digest(clips.first), "labels": digest(clips.targets)}
