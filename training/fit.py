@@ -115,7 +115,8 @@ class Learner:
         targets = lessons.targets[torch.cat([own for _, own in groups])].to(faces.device)
         with torch.autocast(faces.device.type, torch.bfloat16, enabled=self._recipe.bfloat16):
             logits: Tensor = self._network(faces.contiguous(memory_format=torch.channels_last), counts, kept)
-        loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / len(rows)
+        precision = torch.promote_types(logits.dtype, torch.float32)
+        loss = nn.functional.cross_entropy(logits.to(precision), targets.to(precision), reduction="sum") / len(rows)
         mean = self._processes.total(loss.detach().clone()).item()
         if not math.isfinite(mean):
             raise TrainingDiverged(f"loss {mean} at step {step}")

@@ -13,7 +13,6 @@ from typing import Self
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -74,9 +73,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        own = x.float()
+        own = x.to(torch.promote_types(x.dtype, torch.float32))  # sums in half precision would be worth nothing
         size = own.new_tensor([own.numel() / own.shape[1]])
-        sums = all_reduce(torch.cat([own.sum(dim=(0, 2, 3)), own.square().sum(dim=(0, 2, 3)), size]))
+        sums = summed(torch.cat([own.sum(dim=(0, 2, 3)), own.square().sum(dim=(0, 2, 3)), size]))
         count = sums[-1]
         mean, square = (sums[:-1] / count).chunk(2)
         variance = square - mean.square()
@@ -91,3 +90,24 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         assert self.momentum is not None and self.running_mean is not None and self.running_var is not None  # noqa: S101, PT018
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """A sum that every process has a share in, and so every process's loss."""
+
+    @staticmethod
+    def forward(_context: object, share: Tensor) -> Tensor:
+        total = share.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def summed(share: Tensor) -> Tensor:
+    total: Tensor = SumOverProcesses.apply(share)  # type: ignore[no-untyped-call]
+    return total

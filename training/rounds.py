@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from training.export import read_release_network
 from training.fit import Fitted, fit
 from training.network import Network
 from training.notebook import Notebook
-from training.plan import NoiseStrengths, Plan, Recipe, Source
+from training.plan import Design, NoiseStrengths, Plan, Recipe, Source
 from training.processes import Processes
 from training.pseudo_labels import Lessons, histogram, lessons_of, softened
 from training.record import CANDIDATE, Record, Round
@@ -110,7 +111,6 @@ def fit_student(course: Course, number: int, *, teacher: Contestant) -> tuple[Co
     """A network as wide as its teacher or wider, fitted with noise to people's labels and its teacher's; and whether it is better."""
     plan, notes = course.plan, course.notes
     recipe = plan.student_recipes[min(number, len(plan.student_recipes)) - 1]
-    check_width(recipe, teacher)
     lessons = pseudo_labelled(course, teacher)
     taught = [softened(part, teacher.network, plan.pseudo_labelling.soften_labels, size=teacher.size) for part in course.data.labelled]
     if lessons is not None:
@@ -170,11 +170,13 @@ def fitted(
     round_to_half(network)
     if course.processes.leads:
         write_weights(network, folder)
-    return network, fit_of_round.minutes
+    course.processes.wait()
+    return read_network(folder / WEIGHTS, recipe.design), fit_of_round.minutes  # as a resumed run would: to the last bit
 
 
 def contestant(course: Course, name: str, network: Network, *, size: int) -> Contestant:
     """A network with its marks, given at the size of crops that it reads."""
+    network.to(course.processes.device)
     reports = {part.name: evaluate(network, part.resized(size)) for part in course.data.measured}
     return Contestant(name=name, network=network, reports=reports, size=size)
 
@@ -274,6 +276,14 @@ def check_plan(plan: Plan) -> None:
     """Raise PlanImpossible for what no data could mend."""
     if plan.rounds and not plan.unlabelled and not plan.pseudo_labelling.soften_labels:
         raise PlanImpossible("a round needs unlabelled clips, or labels that the teacher may soften")
+    teacher = plan.teacher_recipe.design if plan.teacher is None else Design(width=read(plan.teacher / MANIFEST).width)
+    designs = (teacher, *(recipe.design for recipe in plan.student_recipes[: plan.rounds]))
+    for before, after in pairwise(designs):
+        if after.width < before.width:  # Xie et al., section 2: equal or larger
+            raise PlanImpossible(f"a student of width {after.width} is narrower than its teacher of {before.width}")
+    for design in designs:
+        if design != Design(width=design.width):
+            raise PlanImpossible("a run ends with a release, which has all regions and all attentions")
 
 
 def check_sizes(plan: Plan, data: Data) -> None:
@@ -285,9 +295,3 @@ def check_sizes(plan: Plan, data: Data) -> None:
     for recipe in fitted_recipes:
         if recipe.stretches[-1].size != data.size:
             raise PlanImpossible(f"a recipe ends at {recipe.stretches[-1].size} pixels, and the stores are cropped at {data.size}")
-
-
-def check_width(recipe: Recipe, teacher: Contestant) -> None:
-    """A student is equal to its teacher or larger (Xie et al., section 2)."""
-    if recipe.design.width < teacher.network.design.width:
-        raise PlanImpossible(f"a student of width {recipe.design.width} is narrower than its teacher {teacher.name}")

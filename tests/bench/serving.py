@@ -16,7 +16,7 @@ from services.preprocess.regions import face_tensor
 from shared import releases
 from shared.jobs import FINAL_STATES, Job, JobState
 from tests.bench.figures import Figure
-from training.export import read_networks
+from training.export import read_release_network
 
 ROUNDS = 3
 EVERY_FRAME_FPS = 60
@@ -82,7 +82,8 @@ def analyse(client: httpx.Client, video: Path, *, fps: float) -> Job:
 def plain_way(weights: Path) -> Callable[[Path], int]:
     """What one writes first: decode, detect and judge frame by frame, eagerly, with everybody's defaults."""
     release = releases.read(weights / "release.json")
-    encoder, clip = read_networks(release, weights / releases.WEIGHTS)
+    network = read_release_network(release, weights / releases.WEIGHTS)
+    encoder, clip = network.encoder, network.clip
     detector = MTCNN(keep_all=True, device="cpu")
 
     @torch.inference_mode()

@@ -1,13 +1,15 @@
 import pytest
 import torch
 
-from training.network import ClipClassifier, FrameEncoder, stage_widths
+from shared.expressions import REGIONS
+from training.network import ClipClassifier, FrameEncoder, Network, padded, stage_widths
+from training.plan import Design
 
 
 @pytest.fixture
 def encoder() -> FrameEncoder:
     torch.manual_seed(0)
-    return FrameEncoder(width=0.25).eval()
+    return FrameEncoder(Design(width=0.25)).eval()
 
 
 def random_faces(count: int, size: int = 64) -> torch.Tensor:
@@ -15,7 +17,7 @@ def random_faces(count: int, size: int = 64) -> torch.Tensor:
 
 
 def test_full_width_is_the_papers_network() -> None:
-    encoder = FrameEncoder(width=1.0)
+    encoder = FrameEncoder(Design(width=1.0))
     assert stage_widths(1.0) == [64, 128, 256, 512]
     assert encoder.feature_size == 512
     assert encoder.reduce.in_features == 960
@@ -52,7 +54,7 @@ def test_each_face_is_encoded_by_itself(encoder: FrameEncoder) -> None:
 
 def test_padding_weighs_nothing() -> None:
     torch.manual_seed(0)
-    clip = ClipClassifier(32).eval()
+    clip = ClipClassifier(32, Design()).eval()
     features = torch.randn(1, 3, 32)
     padded = torch.cat([features, torch.randn(1, 4, 32) * 100], dim=1)
     mask = torch.tensor([[1.0, 1, 1, 0, 0, 0, 0]])
@@ -65,6 +67,51 @@ def test_padding_weighs_nothing() -> None:
 
 def test_a_clip_does_not_depend_on_the_order_of_its_frames() -> None:
     torch.manual_seed(0)
-    clip = ClipClassifier(32).eval()
+    clip = ClipClassifier(32, Design()).eval()
     features = torch.randn(1, 5, 32)
     torch.testing.assert_close(clip(features, torch.ones(1, 5))[0], clip(features.flip(1), torch.ones(1, 5))[0])
+
+
+def test_luma_is_rgb_with_equal_colours(encoder: FrameEncoder) -> None:
+    grey = random_faces(2)[:, :3]
+    for mine, theirs in zip(encoder(grey), encoder(grey.repeat_interleave(3, dim=1)), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_network_of_one_region_sees_no_other(region: str) -> None:
+    torch.manual_seed(0)
+    encoder = FrameEncoder(Design(width=0.125, regions=(region,))).eval()
+    faces = random_faces(1)
+    own = slice(3 * REGIONS.index(region), 3 * REGIONS.index(region) + 3)
+    others, changed = 255 - faces, faces.clone()
+    others[:, own] = faces[:, own]
+    changed[:, own] = 255 - faces[:, own]
+    torch.testing.assert_close(encoder(faces)[0], encoder(others)[0])
+    assert not torch.allclose(encoder(faces)[0], encoder(changed)[0])
+
+
+def test_without_an_attention_everything_weighs_the_same() -> None:
+    torch.manual_seed(0)
+    network = Network(Design(width=0.125, spatial_attention=False, channel_attention=False, frame_attention=False)).eval()
+    features, regions, maps = network.encoder(random_faces(2))
+    torch.testing.assert_close(regions, torch.full((2, 3), 1 / 3))
+    torch.testing.assert_close(maps, torch.full((2, 3, 8, 8), 1 / 64))
+    _, frames = network.clip(features[None], torch.ones(1, 2))
+    torch.testing.assert_close(frames, torch.full((1, 2), 1 / 2))
+    assert not any("score" in name for name in network.state_dict())
+
+
+def test_clips_of_all_lengths_are_judged_together_as_alone() -> None:
+    torch.manual_seed(0)
+    network = Network(Design(width=0.125)).eval()
+    faces, counts = random_faces(6), torch.tensor([1, 3, 2])
+    together = network(faces, counts)
+    alone = torch.cat([network(group, torch.tensor([len(group)])) for group in faces.split(counts.tolist())])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_padding_is_behind_each_clip() -> None:
+    rows, mask = padded(torch.arange(6.0)[:, None], torch.tensor([1, 3, 2]))
+    assert rows.squeeze(-1).tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 0]]
+    assert mask.tolist() == [[1, 0, 0], [1, 1, 1], [1, 1, 0]]

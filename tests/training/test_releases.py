@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from skimage import data
@@ -11,7 +12,7 @@ from services.preprocess.regions import face_tensor
 from shared.expressions import LABELS
 from shared.releases import file_sha256, read
 from training.datasets import luma
-from training.export import read_networks
+from training.export import read_release_network
 
 RELEASES = sorted((Path(__file__).parents[2] / "training" / "releases").glob("[0-9]*"))
 MOST_BYTES = 20 * 10**6
@@ -40,12 +41,14 @@ def test_the_card_names_these_weights_and_their_figures(folder: Path) -> None:
 
 def test_a_smile_is_a_smile_in_colour_and_in_grey(folder: Path) -> None:
     release = read(folder / "release.json")
-    encoder, clip = read_networks(release, folder / "weights.safetensors")
+    network = read_release_network(release, folder / "weights.safetensors")
     (landmarks,) = FacePictures().landmarks([PORTRAIT])
     assert landmarks is not None
-    coloured = torch.from_numpy(face_tensor(PORTRAIT, landmarks, size=release.size))[None]
+    coloured = face_tensor(PORTRAIT, landmarks, size=release.size)[None]
     with torch.inference_mode():
-        features = encoder(torch.cat([coloured, luma(coloured)]))[0]
-        scores = torch.softmax(clip(features[:, None], torch.ones(2, 1))[0], dim=1)
+        one = torch.ones(1, dtype=torch.int64)
+        scores = torch.softmax(
+            torch.cat([network(faces, one) for faces in (torch.from_numpy(coloured), luma(coloured, np.array([0])))]), dim=1
+        )
     assert [LABELS[index] for index in scores.argmax(dim=1).tolist()] == ["happy", "happy"]
     torch.testing.assert_close(scores[0], scores[1], atol=0.02, rtol=0)
