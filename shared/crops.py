@@ -59,16 +59,21 @@ class Store(Contract):
     samples: int
     sha256: dict[str, str]
     """Of frames.npy and samples.jsonl."""
-    dropped: dict[str, int] = {}
+    dropped: dict[str, int] = Field(default={})
     """What the source held that is not here, counted by reason, such as `no_face` or `unreadable`."""
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:
     """Write samples.jsonl; returns how many."""
-    lines = [sample.model_dump_json() + "\n" for sample in samples]
+    lines = [sample_line(sample) for sample in samples]
     path.write_text("".join(lines), encoding="utf-8")
     return len(lines)
 
 
+def sample_line(sample: Sample) -> str:
+    return sample.model_dump_json() + "\n"
+
+
 def read_samples(path: Path) -> list[Sample]:
-    return [Sample.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open("rb") as lines:  # bytes: as text, a line would also end at characters that a file's name may hold
+        return [Sample.model_validate_json(line) for line in lines]

@@ -79,6 +79,21 @@ class Videos:
             folder.rename(self._analyses / job.id)
             fsync_folder(self._analyses)
 
+    def ids(self) -> list[str]:
+        """The ids of all analyses that are kept, sorted."""
+        with storage_errors():
+            return sorted(folder.name for folder in self._analyses.iterdir())
+
+    def manifest(self, job_id: str) -> Job:
+        """The analysis as it was accepted. Raises MediaMissing when it was deleted, StorageError when this version cannot read it."""
+        with storage_errors():
+            try:
+                return Job.model_validate_json((self._analyses / job_id / "manifest.json").read_bytes())
+            except FileNotFoundError:
+                raise MediaMissing from None
+            except ValidationError as error:
+                raise StorageError(f"the manifest of {job_id} is not one of this version") from error
+
     def video(self, job_id: str) -> Path:
         """The uploaded file. Raises MediaMissing."""
         path = self._analyses / job_id / "video"

@@ -70,7 +70,9 @@ def analyze(
             with watch("detect"):
                 found = detector.detect([frame.rgb_hwc for frame in batch])
                 crops = [
-                    crop for frame, faces in zip(batch, found, strict=True) for crop in follow(frame, faces, tracker, sightings, release)
+                    crop
+                    for frame, faces in zip(batch, found, strict=True)
+                    for crop in follow(frame, faces, tracker, sightings, size=release.size)
                 ]
             with watch("infer"):
                 encode(crops, sightings, release=release, classifier=classifier)
@@ -93,7 +95,7 @@ def analyze(
     return result, watch.timings()
 
 
-def follow(frame: Frame, faces: list[Face], tracker: Tracker, sightings: Sightings, release: Release) -> Iterator[Crop]:
+def follow(frame: Frame, faces: list[Face], tracker: Tracker, sightings: Sightings, *, size: int) -> Iterator[Crop]:
     """Give each face its track, and cut those that are large enough to be judged."""
     number = sightings.frames_sampled
     sightings.saw_frame(faces=len(faces))
@@ -107,7 +109,7 @@ def follow(frame: Frame, faces: list[Face], tracker: Tracker, sightings: Sightin
             frame=number,
             pts_ms=frame.pts_ms,
             box=fractions(face, frame.rgb_hwc),
-            tensor=face_tensor(frame.rgb_hwc, face.landmarks_xy, size=release.size),
+            tensor=face_tensor(frame.rgb_hwc, face.landmarks_xy, size=size),
         )
 
 

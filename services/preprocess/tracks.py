@@ -54,6 +54,11 @@ class Tracker:
         self._count = 0
         self._last_pts_ms: int | None = None
 
+    @property
+    def followed(self) -> frozenset[int]:
+        """The tracks that a later frame may still continue."""
+        return frozenset(trail.number for trail in self._trails)
+
     def update(self, pts_ms: int, boxes_xyxy: NDArray[np.floating]) -> list[int]:
         """The track of each box of the frame at `pts_ms`. Boxes are (N, 4) pixels; frames come in order of time.
 

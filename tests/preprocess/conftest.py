@@ -1,14 +1,19 @@
 """Clips made on the spot, in which every frame says its own number, so that a test knows exactly which frames came out."""
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from services.preprocess.harvest.adapters import Choices, harvest
 
 BITS = 16
 BLOCK_PX = 16
@@ -137,3 +142,29 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def encoded() -> Callable[[np.ndarray], bytes]:
+    """A picture as a PNG."""
+
+    def encode(picture: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def harvested(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Harvests `source` through an adapter, and gives the folder of the store, a new one each time."""
+    folder, numbers = tmp_path_factory.mktemp("crops"), count()
+
+    def run(adapter: str, source: Path, **choices: object) -> Path:
+        out = folder / str(next(numbers))
+        harvest(adapter, source, name="name", licence="licence", out=out, choices=Choices(**choices))
+        assert [path.name for path in folder.glob(".*")] == []
+        return out
+
+    return run

@@ -1,0 +1,139 @@
+"""Material in, clips out: the same detector, tracker and crops that serving uses, one piece of material at a time."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from services.preprocess.analyze import FRAMES_PER_BATCH, follow, in_batches
+from services.preprocess.faces import FaceDetector
+from services.preprocess.harvest.material import Clip, Footage, Picture, Tally
+from services.preprocess.harvest.strip import Strip
+from services.preprocess.landmarks import FacePictures, mean_landmarks
+from services.preprocess.regions import Pixels, face_tensor
+from services.preprocess.sightings import LEAST_SIGHTINGS, Sightings
+from services.preprocess.tracks import Tracker
+from services.preprocess.video import Frame
+from shared.errors import MediaError, MediaMissing, PictureUnreadable
+
+PICTURES_PER_BATCH: Final = 256
+PIXELS_PER_BATCH: Final = 2**26
+"""Bounds the memory that a batch of large pictures takes, to 192 MiB and one picture."""
+
+
+def cut_pictures(pictures: Iterable[Picture], *, size: int, tally: Tally) -> Iterator[Clip]:
+    """A clip of one frame for each picture that can be read. Where no landmarks are found the mean face's are taken."""
+    finder = FacePictures()
+    for batch in batches(decoded(pictures, tally)):
+        for (picture, rgb), landmarks in zip(batch, finder.landmarks([rgb for _, rgb in batch]), strict=True):
+            points = landmarks if landmarks is not None else mean_landmarks(rgb)
+            yield Clip(
+                frames=face_tensor(rgb, points, size=size)[np.newaxis],
+                label=picture.label,
+                subject=picture.subject,
+                source=picture.source,
+                aligned=landmarks is not None,
+            )
+
+
+def decoded(pictures: Iterable[Picture], tally: Tally) -> Iterator[tuple[Picture, Pixels]]:
+    for picture in pictures:
+        tally.opened()
+        try:
+            rgb = picture.read()
+        except PictureUnreadable as error:
+            tally.unreadable(picture.source, error)
+            continue
+        yield picture, rgb
+
+
+def batches(pictures: Iterable[tuple[Picture, Pixels]]) -> Iterator[list[tuple[Picture, Pixels]]]:
+    batch: list[tuple[Picture, Pixels]] = []
+    pixels = 0
+    for picture, rgb in pictures:
+        batch.append((picture, rgb))
+        pixels += rgb.shape[0] * rgb.shape[1]
+        if len(batch) == PICTURES_PER_BATCH or pixels >= PIXELS_PER_BATCH:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class FootageCutter:
+    """Cuts videos and sequences."""
+
+    detector: FaceDetector
+    size: int
+    """S"""
+    most: int
+    """Frames of a clip."""
+    tally: Tally
+
+    def main_faces(self, footage: Iterable[Footage]) -> Iterator[Clip]:
+        """One clip for each: the face that fills the most of it, for what is labelled as a whole."""
+        for piece in footage:
+            yield from self._tried(piece, self._main_face(piece))
+
+    def all_faces(self, footage: Iterable[Footage], *, longest_ms: int) -> Iterator[Clip]:
+        """A clip for each track. One that is longer than `longest_ms` becomes several, since an expression does not last."""
+        for piece in footage:
+            yield from self._tried(piece, self._every_face(piece, longest_ms=longest_ms))
+
+    def _tried(self, piece: Footage, clips: Iterator[Clip]) -> Iterator[Clip]:
+        """The clips, as long as the piece can be read; what becomes of it is counted."""
+        self.tally.opened()
+        found = 0
+        try:
+            for clip in clips:
+                found += 1
+                yield clip
+        except (MediaError, PictureUnreadable) as error:
+            self.tally.unreadable(piece.source, error)
+        except MediaMissing:
+            self.tally.dropped["deleted"] += 1
+        else:
+            self.tally.dropped["no_face"] += found == 0
+
+    def _main_face(self, piece: Footage) -> Iterator[Clip]:
+        strip = max(self._strips(piece.frames(), longest_ms=None), key=lambda strip: strip.area, default=None)
+        if strip is None:
+            return
+        frames = strip.frames()
+        if piece.begins_neutral and strip.first.frame == 0 and len(frames) > 1:
+            yield Clip(frames=frames[:1], label="neutral", subject=piece.subject, source=f"{piece.source}#onset", aligned=True)
+        yield Clip(frames=frames, label=piece.label, subject=piece.subject, source=piece.source, aligned=True)
+
+    def _every_face(self, piece: Footage, *, longest_ms: int) -> Iterator[Clip]:
+        for strip in self._strips(piece.frames(), longest_ms=longest_ms):
+            source = f"{piece.source}#t{strip.first.track},{strip.first.pts_ms}-{strip.last.pts_ms}ms"
+            yield Clip(frames=strip.frames(), label=piece.label, subject=piece.subject, source=source, aligned=True)
+
+    def _strips(self, frames: Iterator[Frame], *, longest_ms: int | None) -> Iterator[Strip]:
+        """Every face that is seen often enough to be trusted, as soon as it has gone: memory holds only those that are in sight."""
+        tracker, sightings = Tracker(), Sightings()
+        for strip in self._finished(frames, tracker, sightings, longest_ms=longest_ms):
+            if strip.sightings >= LEAST_SIGHTINGS or sightings.frames_sampled <= LEAST_SIGHTINGS:
+                yield strip
+            else:
+                sightings.drop("short_track")
+        self.tally.dropped.update(sightings.dropped)
+
+    def _finished(self, frames: Iterator[Frame], tracker: Tracker, sightings: Sightings, *, longest_ms: int | None) -> Iterator[Strip]:
+        running: dict[int, Strip] = {}
+        for batch in in_batches(frames, FRAMES_PER_BATCH):
+            for frame, faces in zip(batch, self.detector.detect([frame.rgb_hwc for frame in batch]), strict=True):
+                for crop in follow(frame, faces, tracker, sightings, size=self.size):
+                    strip = running.get(crop.track)
+                    if strip is not None and longest_ms is not None and crop.pts_ms - strip.first.pts_ms >= longest_ms:
+                        yield strip
+                        strip = None
+                    if strip is None:
+                        running[crop.track] = Strip(crop, most=self.most)
+                    else:
+                        strip.add(crop)
+                for track in sorted(running.keys() - tracker.followed):
+                    yield running.pop(track)
+        yield from running.values()
