@@ -213,16 +213,17 @@ def train(run: Run, folder: Path, settings: Settings) -> None:
 
 def publisher(settings: Settings, *, signs: bool = False) -> "Publisher":
     """Raises KeyUnusable. What moves an alias signs nothing: in an emergency it has to do without the private key."""
-    from training.publish import Publisher
-
     if settings.signing_key is None and (signs or settings.trusted_keys is None):
         raise KeyUnusable("MIEN_SIGNING_KEY names no file with a private key")
     signer = Signer.load(settings.signing_key) if settings.signing_key else Signer.generate()
+    trusted = TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else signer.trusted
+    from training.publish import Publisher
+
     return Publisher(
         models=settings.models,
         frozen=tuple(settings.crops / name for name in settings.frozen),
         signer=signer,
-        trusted=TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else signer.trusted,
+        trusted=trusted,
         aliases=WorkerQueue(settings.redis_url),
         triton_http=settings.triton_http,
     )
