@@ -133,8 +133,8 @@ def read_result(client: httpx.Client, job: Job) -> Result:
     token: object = None
     while token is not None or not pages:
         body = _body(client.get(f"/v1/analyses/{job.id}/results", params={"page_token": str(token)} if token else {}))
-        token = body.pop("next_page_token")
-        pages.append(Result.model_validate(body))
+        token = body["next_page_token"]
+        pages.append(Result.model_validate({name: body[name] for name in Result.model_fields}))
     return pages[0].model_copy(update={"tracks": joined(track for page in pages for track in page.tracks)})
 
 

@@ -62,10 +62,13 @@ class DataSet(Contract):
     """One source a release was trained or measured on."""
 
     name: str
+    """What the crop store is called."""
     use: str
     """`train`, `validation` or `unlabelled`."""
     samples: int
+    """Clips of it that were used."""
     licence: str
+    """What its owner allows."""
     sha256: Sha256
     """Of the crop store that was read."""
 
@@ -78,6 +81,7 @@ class Release(Contract):
     parent: int | None = None
     """The release whose network was the teacher."""
     labels: tuple[str, ...] = LABELS
+    """What it tells apart, in the order of its outputs."""
     size: Annotated[int, Field(ge=32, multiple_of=8)]
     """S: side of the square face, eyes and mouth crops, in pixels."""
     width: Annotated[float, Field(gt=0, le=2)]
@@ -85,12 +89,15 @@ class Release(Contract):
     feature_size: Annotated[int, Field(gt=0)]
     """F: length of one frame's feature."""
     preprocess: str = PREPROCESS_VERSION
+    """Version of the cropping code that it was trained with."""
     sampling: Sampling = Sampling()
+    """How a track becomes the clips that it judges."""
     training: dict[str, JsonValue]
     """How it was trained, in full: the plan of the run, wall-clock minutes, hardware."""
     metrics: dict[str, dict[str, float]]
     """Per validation set: accuracy, macro_f1, and recall per label."""
     data: tuple[DataSet, ...]
+    """What it was trained and measured on."""
     commit: str
     """Git commit of the code that trained it."""
     notes: str

@@ -5,6 +5,7 @@ import logging
 import uvicorn
 
 from services.gateway.app import create_app
+from services.gateway.published import Models
 from services.gateway.settings import Settings
 from services.gateway.uploads import UploadLimits
 from services.web import server
@@ -20,6 +21,7 @@ def main() -> None:
     app = create_app(
         queue=GatewayQueue(settings.redis_url),
         videos=Videos(settings.data),
+        models=Models(settings.models),
         triton_http=settings.triton_http,
         limits=UploadLimits(max_bytes=settings.max_upload_bytes),
     )

@@ -9,24 +9,41 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from services.gateway import analyses, operations, page
+from services.gateway import models as model_routes
 from services.gateway.metrics import Metrics
 from services.gateway.openapi import DESCRIPTION, TAGS
 from services.gateway.parts import Parts
 from services.gateway.problems import PROBLEMS
+from services.gateway.published import Models
 from services.gateway.results import Results
 from services.gateway.uploads import UploadLimits
 from services.web.app import assemble
 from services.web.catalogue import Catalogue, with_kinds
 from services.web.health import CHECK_TIMEOUT_S
-from shared.errors import AttemptsExhausted, InferenceError, InternalError, MediaError, ReleaseError, StorageError
+from shared.errors import (
+    AttemptsExhausted,
+    InferenceError,
+    InternalError,
+    MediaError,
+    ModelContractMismatch,
+    ModelDigestMismatch,
+    ModelVersionUnavailable,
+    ReleaseError,
+    ReleaseUnsigned,
+    StorageError,
+)
 from shared.queue import GatewayQueue
 from shared.videos import Videos
 
-FAILURES: Final = tuple(with_kinds(MediaError, InferenceError, ReleaseError, StorageError, AttemptsExhausted, InternalError))
-"""What an analysis may fail with."""
+FAILURES: Final = (
+    *with_kinds(MediaError, InferenceError, StorageError),
+    *(ReleaseError, ModelVersionUnavailable, ModelDigestMismatch, ModelContractMismatch, ReleaseUnsigned),
+    *(AttemptsExhausted, InternalError),
+)
+"""What an analysis may fail with. Other kinds of ReleaseError happen to candidates."""
 
 
-def create_app(*, queue: GatewayQueue, videos: Videos, triton_http: str, limits: UploadLimits) -> FastAPI:
+def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_http: str, limits: UploadLimits) -> FastAPI:
     """The gateway as an ASGI app. It owns `queue` from here on: it is closed when the app stops."""
     metrics = Metrics()
 
@@ -35,7 +52,9 @@ def create_app(*, queue: GatewayQueue, videos: Videos, triton_http: str, limits:
         await to_thread.run_sync(videos.prepare)
         # Triton is a neighbour: no proxy that the environment may name leads to it.
         async with httpx.AsyncClient(base_url=triton_http, timeout=CHECK_TIMEOUT_S, trust_env=False) as triton:
-            app.state.parts = Parts(queue=queue, videos=videos, results=Results(videos), triton=triton, limits=limits, metrics=metrics)
+            app.state.parts = Parts(
+                queue=queue, videos=videos, results=Results(videos), models=models, triton=triton, limits=limits, metrics=metrics
+            )
             yield
         await queue.close()
 
@@ -44,7 +63,7 @@ def create_app(*, queue: GatewayQueue, videos: Videos, triton_http: str, limits:
         title="Mien",
         description=DESCRIPTION,
         tags=TAGS,
-        routers=(analyses.router, operations.router, catalogue.router(), page.router),
+        routers=(analyses.router, model_routes.router, operations.router, catalogue.router(), page.router),
         problems=PROBLEMS,
         metrics=metrics.requests,
         lifespan=lifespan,

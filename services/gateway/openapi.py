@@ -8,6 +8,7 @@ from shared.jobs import Options
 
 TAGS: Final = (
     {"name": "analyses", "description": "A video in, expressions out."},
+    {"name": "models", "description": "Who judges: releases, their figures and their cards."},
     {"name": "operations", "description": "For those who run Mien."},
     {"name": "problems", "description": "What the problem codes mean."},
 )
@@ -18,6 +19,8 @@ Post a video, and learn who was on screen, when, and which expression their face
 1. `POST /v1/analyses` with the video as the body. The answer is `202`, with the address of the analysis in `Location`.
 2. `GET` that address until `state` is final, as often as `Retry-After` says.
 3. `GET .../results`.
+
+Which model judged, on what it was trained, how good it is and what it must not be used for is under `/v1/models`.
 
 Times are integer milliseconds of media time, boxes are fractions of the upright frame, scores are 0 to 1 and sum to 1.
 Every error is an RFC 9457 problem; test its `code`. What each code means is under [/problems](/problems).

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel
 
-from services.gateway.schemas import ResultPage
+from services.gateway.schemas import ResultPage, result_links
 from services.web.paging import invalid_token, token
 from shared.results import Result, Track, Window
 
@@ -39,7 +39,7 @@ def cut(result: Result, *, start: int, size: int) -> ResultPage:
 
 def page_of(result: Result, tracks: tuple[Track, ...], next_start: int | None) -> ResultPage:
     following = None if next_start is None else token(next_start)
-    return ResultPage(**{**dict(result), "tracks": tracks}, next_page_token=following)
+    return ResultPage(**{**dict(result), "tracks": tracks}, links=result_links(result), next_page_token=following)
 
 
 def all_slots(result: Result) -> Iterator[Slot]:

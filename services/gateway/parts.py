@@ -7,6 +7,7 @@ import httpx
 from fastapi import Depends, Request
 
 from services.gateway.metrics import Metrics
+from services.gateway.published import Models
 from services.gateway.results import Results
 from services.gateway.uploads import UploadLimits
 from shared.queue import GatewayQueue
@@ -20,6 +21,7 @@ class Parts:
     queue: GatewayQueue
     videos: Videos
     results: Results
+    models: Models
     triton: httpx.AsyncClient
     """Its base URL is Triton's HTTP address."""
     limits: UploadLimits

@@ -9,7 +9,18 @@ from services.web import problems as web
 from services.web.errors import DependencyUnavailable, RequestError, ValidationFailed
 from services.web.openapi import Responses, documented
 from services.web.problems import Problems
-from shared.errors import JobNotFound, MediaEmpty, MienError, ResultGone, ResultNotReady, ResultUnreadable, StateConflict
+from shared.errors import (
+    JobNotFound,
+    MediaEmpty,
+    MienError,
+    ModelContractMismatch,
+    ModelDigestMismatch,
+    ModelVersionUnavailable,
+    ResultGone,
+    ResultNotReady,
+    ResultUnreadable,
+    StateConflict,
+)
 from shared.jobs import JobState
 
 MULTIPART: Final = "multipart/form-data"
@@ -39,9 +50,15 @@ class UnsupportedMediaType(RequestError):
     """
 
 
+class ModelCardMissing(RequestError):
+    """The release has no model card."""
+
+
 STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
     **web.STATUSES,
     JobNotFound: HTTPStatus.NOT_FOUND,
+    ModelVersionUnavailable: HTTPStatus.NOT_FOUND,
+    ModelCardMissing: HTTPStatus.NOT_FOUND,
     UploadTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     StateConflict: HTTPStatus.CONFLICT,
     ResultNotReady: HTTPStatus.CONFLICT,
@@ -50,6 +67,8 @@ STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     MediaEmpty: HTTPStatus.UNPROCESSABLE_ENTITY,
     ResultUnreadable: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ModelContractMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ModelDigestMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 PROBLEMS: Final = Problems(

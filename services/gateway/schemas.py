@@ -21,6 +21,8 @@ class Links(Contract):
     """The result; null until the analysis has succeeded."""
     cancel: Annotated[str | None, Field(examples=[None])] = None
     """POST here to stop the analysis; null once it is final."""
+    model: Annotated[str | None, Field(examples=["/v1/models/1"])] = None
+    """The release that the running or last attempt is pinned to; null before the first."""
 
 
 class Analysis(Job):
@@ -43,6 +45,15 @@ class AnalysisPage(Contract):
     """Pass it as `page_token` to get the next page; null on the last."""
 
 
+class ResultLinks(Contract):
+    """Where this result comes from, as paths on this server."""
+
+    analysis: Annotated[str, Field(examples=[f"/v1/analyses/{EXAMPLE_ID}"])]
+    """The analysis that it answers."""
+    model: Annotated[str, Field(examples=["/v1/models/1"])]
+    """The release that judged; its card is under `/card` beneath."""
+
+
 class ResultPage(Result):
     """A result, or one page of it. Every page repeats all but the tracks.
 
@@ -50,6 +61,8 @@ class ResultPage(Result):
     repeated on the next page under the same `track_id`; put together, the timelines are the whole ones.
     """
 
+    links: ResultLinks
+    """Where this result comes from."""
     next_page_token: Annotated[str | None, Field(examples=[None])] = None
     """Pass it as `page_token` to get the next page; null on the last."""
 
@@ -70,9 +83,22 @@ class Problem(web.Problem):
 
 
 def links(job: Job) -> Links:
-    here = f"/v1/analyses/{job.id}"
+    here = analysis_path(job.id)
     return Links(
         analysis=here,
         results=f"{here}/results" if job.state is JobState.SUCCEEDED else None,
         cancel=None if job.state in FINAL_STATES else f"{here}:cancel",
+        model=None if job.release is None else model_path(job.release),
     )
+
+
+def result_links(result: Result) -> ResultLinks:
+    return ResultLinks(analysis=analysis_path(result.id), model=model_path(result.model.release))
+
+
+def analysis_path(job_id: str) -> str:
+    return f"/v1/analyses/{job_id}"
+
+
+def model_path(version: int) -> str:
+    return f"/v1/models/{version}"

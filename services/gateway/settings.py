@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     """Where the job queue lives."""
     data: Path = Path("data")
     """The data folder, shared with the workers."""
+    models: Path = Path("models")
+    """The model repository, read for what the releases say about themselves."""
     triton_http: str = "http://127.0.0.1:8000"
     """Triton's HTTP address, asked only whether the model is ready."""
     max_upload_bytes: int = Field(default=2 * GIB, gt=0)

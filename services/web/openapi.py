@@ -14,6 +14,8 @@ from shared.errors import InternalError, MienError
 SCHEMAS: Final = "#/components/schemas/{model}"
 PROBLEM: Final = "Problem"
 """Name of the schema, whatever the service's own class is called."""
+ANY_JSON: Final = "JsonValue"
+"""Pydantic's name for the schema of a value of any type."""
 
 REQUEST_ID_HEADER: Final = {
     "description": "Names this request in Mien's logs.",
@@ -59,7 +61,7 @@ def described(app: FastAPI, problems: Problems) -> dict[str, Any]:
     """The OpenAPI description of `app`, made once."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags)
-        add_problem_schemas(schema["components"]["schemas"], problems.shape)
+        add_schemas(schema["components"]["schemas"], problems.shape)
         for path in schema["paths"].values():
             for operation in path.values():
                 tidy(operation["responses"])
@@ -75,7 +77,9 @@ def tidy(responses: dict[str, Any]) -> None:
         response.setdefault("headers", {})["X-Request-Id"] = REQUEST_ID_HEADER
 
 
-def add_problem_schemas(schemas: dict[str, Any], shape: type[Problem]) -> None:
+def add_schemas(schemas: dict[str, Any], shape: type[Problem]) -> None:
+    if ANY_JSON in schemas:  # which says nothing by itself
+        schemas[ANY_JSON] = {"description": "Any JSON value."}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     problem = shape.model_json_schema(ref_template=SCHEMAS)

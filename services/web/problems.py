@@ -116,9 +116,9 @@ def install(app: FastAPI, problems: Problems) -> None:
 async def on_error(problems: Problems, request: Request, error: Exception) -> Response:
     assert isinstance(error, MienError)  # noqa: S101 -- what it is registered for
     public = problems.in_public(error)
-    if public is not error:
-        bug = error if isinstance(public, InternalError) else None
-        log.warning("said less", extra={"request_id": request.state.request_id, "error": repr(error)}, exc_info=bug)
+    ours = error if problems.statuses[type(public)] is HTTPStatus.INTERNAL_SERVER_ERROR else None
+    if ours or public is not error:
+        log.warning("said less", extra={"request_id": request.state.request_id, "error": repr(error)}, exc_info=ours)
     return problems.respond(request, public)
 
 

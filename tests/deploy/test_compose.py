@@ -153,7 +153,7 @@ def test_only_the_one_shot_writes_the_model_repository() -> None:
     modes = {name: mounts(name)["models"] for name in SERVICES if "models" in mounts(name)}
     assert modes.pop("models") == "rw"
     assert set(modes.values()) == {"ro"}
-    for name in modes:
+    for name in modes.keys() - {"gateway"}:  # which shows what is there, and takes videos before there is a model
         assert SERVICES[name]["depends_on"]["models"] == {"condition": "service_completed_successfully"}
 
 

@@ -118,6 +118,8 @@ def test_a_video_is_sent_analysed_and_shown(mien, page, clip):
     for fact in ("2.0 s, 640 × 360, h264, 50 frames", "16 looked at, 16 with a face, 16 used", "16 found, 16 used", "none", "release 1"):
         assert fact in page.text("#facts")
     assert "finding faces" in page.text("#facts")
+    card = page.one("#facts a")
+    assert (card.text, card.get_dom_attribute("href"), card.get_dom_attribute("target")) == ("model card", "/v1/models/1/card", "_blank")
     assert page.text("#disclosure") == result["disclosure"]
 
 

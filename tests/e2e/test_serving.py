@@ -100,7 +100,7 @@ def test_the_record_of_a_finished_job_is_complete(mien, portrait):
     job = mien.final(mien.accepted(portrait, sample_fps=4))
     assert job["state"] == "succeeded"
     assert job["attempts"] == 1
-    assert job["options"] == {"sample_fps": 4}
+    assert job["options"] == {"sample_fps": 4, "training_consent": False}
     assert job["progress"] == {"stage": "done", "frames_done": 8, "frames_total": 8, "percent": 100}
     assert job["created_ms"] <= job["started_ms"] <= job["ended_ms"]
     assert job["timings"]["queue"] <= job["started_ms"] - job["created_ms"] + 100
@@ -108,6 +108,14 @@ def test_the_record_of_a_finished_job_is_complete(mien, portrait):
     assert all(parts)
     assert sum(parts) <= job["timings"]["total"] <= job["ended_ms"] - job["started_ms"] + 100
     assert job["links"]["results"] == f"/v1/analyses/{job['id']}/results"
+
+
+def test_the_model_that_judged_is_the_champion_and_its_release_can_be_read(mien, portrait):
+    result = mien.result(mien.accepted(portrait))
+    model = mien.http.get(result["links"]["model"]).raise_for_status().json()
+    assert (model["version"], model["aliases"]) == (result["model"]["release"], ["champion"])
+    assert model["files"].keys() >= {"weights.safetensors", "frames/1/model.pt", "clip/1/model.pt"}
+    assert model == mien.http.get("/v1/models/champion").raise_for_status().json()
 
 
 def test_the_same_video_gets_the_same_answer(mien, portrait):

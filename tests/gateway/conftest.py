@@ -16,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 
 from services.gateway.app import create_app
+from services.gateway.published import Models
 from services.gateway.uploads import UploadLimits
 from shared.jobs import Timings
 from shared.queue import GatewayQueue, Lease, WorkerQueue
@@ -68,6 +69,7 @@ class Gateway:
     app: FastAPI
     service: Listening
     data: Path
+    models: Path
     http: httpx.Client
     worker: WorkerQueue
     triton: FakeTriton
@@ -138,7 +140,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 @contextmanager
 def running(*, redis_url: str, data: Path, limits: UploadLimits) -> Iterator[Gateway]:
     with FakeTriton() as triton:
-        app = create_app(queue=GatewayQueue(redis_url), videos=Videos(data), triton_http=triton.url, limits=limits)
+        models = data.parent / "models"
+        app = create_app(queue=GatewayQueue(redis_url), videos=Videos(data), models=Models(models), triton_http=triton.url, limits=limits)
         worker = WorkerQueue(redis_url)
         worker.setup()
         # Plain HTTP: certificates that are not loaded save 50 ms per test.
@@ -147,7 +150,7 @@ def running(*, redis_url: str, data: Path, limits: UploadLimits) -> Iterator[Gat
             httpx.Client(base_url=service.url, timeout=20, trust_env=False, verify=False) as http,  # noqa: S501
             closing(worker),
         ):
-            yield Gateway(app=app, service=service, data=data, http=http, worker=worker, triton=triton)
+            yield Gateway(app=app, service=service, data=data, models=models, http=http, worker=worker, triton=triton)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import redis
 
 from services.gateway.schemas import ResultPage
 from shared.errors import MediaMissing, MediaNoVideoStream
-from shared.jobs import Failure, Progress, Stage
+from shared.jobs import Failure, Progress, Stage, Timings
 from shared.queue import Beat
 from shared.videos import Videos
 from tests.gateway.conftest import Gateway
@@ -41,14 +41,16 @@ def test_progress_and_end_are_shown(gateway: Gateway) -> None:
     failed = gateway.http.get(here)
     assert "retry-after" not in failed.headers
     assert failed.json()["failure"]["code"] == "media-no-video-stream"
-    assert failed.json()["links"] == {"analysis": here, "results": None, "cancel": None}
+    assert failed.json()["links"] == {"analysis": here, "results": None, "cancel": None, "model": None}
 
 
 def test_timings_and_the_way_to_the_result_come_with_success(gateway: Gateway) -> None:
     here = gateway.post()["links"]["analysis"]
-    gateway.succeed()
+    lease = gateway.claim()
+    gateway.worker.pin(lease, 7)
+    assert gateway.worker.succeed(lease, Timings(total=5))
     assert gateway.get(here)["timings"]["total"] == 5
-    assert gateway.get(here)["links"] == {"analysis": here, "results": f"{here}/results", "cancel": None}
+    assert gateway.get(here)["links"] == {"analysis": here, "results": f"{here}/results", "cancel": None, "model": "/v1/models/7"}
 
 
 @pytest.mark.parametrize("name", [UNKNOWN, "an_", "nope", "%2e%2e", UNKNOWN.upper(), UNKNOWN + "0", "an_" + "é" * 32, "x" * 5000])
@@ -131,6 +133,7 @@ def test_a_page_of_a_result_is_at_most_a_thousand_windows(gateway: Gateway) -> N
     Videos(gateway.data).write_result(result(job_id, 1200))
     gateway.succeed()
     page = gateway.get(f"/v1/analyses/{job_id}/results", page_size=5000)
+    assert page["links"] == {"analysis": f"/v1/analyses/{job_id}", "model": "/v1/models/1"}
     assert len(page["tracks"][0]["timeline"]) == 1000
     assert page["next_page_token"]
 

@@ -7,7 +7,8 @@ from services.gateway.schemas import EXAMPLE_ID
 def test_the_example_is_one_analysis_and_its_whole_result() -> None:
     assert examples.SUCCEEDED.id == examples.RESULT.id == examples.QUEUED.id == EXAMPLE_ID
     assert examples.RESULT.next_page_token is None
-    assert examples.SUCCEEDED.release == examples.RESULT.model.release
+    assert examples.SUCCEEDED.release == examples.RESULT.model.release == examples.MODEL.version
+    assert examples.RESULT.links.model == examples.MODEL.links.model
 
 
 def test_its_numbers_add_up() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from services.gateway.app import create_app
+from services.gateway.model_schemas import Model, ModelPage
 from services.gateway.problems import ACCEPTED
+from services.gateway.published import Models
 from services.gateway.schemas import Analysis, AnalysisPage, Problem, ResultPage
 from services.gateway.uploads import UploadLimits
 from shared.queue import GatewayQueue
@@ -20,7 +22,11 @@ from tests.gateway.conftest import Gateway
 def schema() -> dict[str, Any]:
     # Nothing is connected to before it is used.
     app = create_app(
-        queue=GatewayQueue("redis://127.0.0.1:1"), videos=Videos(Path("nowhere")), triton_http="", limits=UploadLimits(max_bytes=1)
+        queue=GatewayQueue("redis://127.0.0.1:1"),
+        videos=Videos(Path("nowhere")),
+        models=Models(Path("nowhere")),
+        triton_http="",
+        limits=UploadLimits(max_bytes=1),
     )
     described: dict[str, Any] = app.openapi()
     return described
@@ -67,12 +73,17 @@ def test_every_error_is_a_problem_with_an_example_that_is_one(schema: dict[str, 
 
 
 def test_every_success_of_the_api_has_an_example_that_is_one(schema: dict[str, Any]) -> None:
-    of = {"Analysis": Analysis, "AnalysisPage": AnalysisPage, "ResultPage": ResultPage}
+    of = {model.__name__: model for model in (Analysis, AnalysisPage, ResultPage, Model, ModelPage)}
     seen = set()
     for name, operation in operations(schema):
         if not name.partition(" ")[2].startswith("/v1") or "204" in operation["responses"]:
             continue
-        (content,) = (response["content"]["application/json"] for status, response in operation["responses"].items() if status < "300")
+        (success,) = (response for status, response in operation["responses"].items() if status < "300")
+        content = success["content"].get("application/json")
+        if content is None:
+            (text,) = success["content"].values()
+            assert text["example"], name
+            continue
         model = content["schema"]["$ref"].rpartition("/")[2]
         of[model].model_validate(content["example"])
         seen.add(model)
@@ -111,6 +122,9 @@ def test_both_kinds_of_body_are_described(schema: dict[str, Any]) -> None:
         ("delete", "/v1/analyses/{analysis_id}", {"204", "404", "500", "503"}),
         ("get", "/v1/analyses/{analysis_id}/results", {"200", "404", "409", "410", "422", "500", "503"}),
         ("post", "/v1/analyses/{analysis_id}:cancel", {"200", "404", "409", "500", "503"}),
+        ("get", "/v1/models", {"200", "422", "500", "503"}),
+        ("get", "/v1/models/{version}", {"200", "404", "500", "503"}),
+        ("get", "/v1/models/{version}/card", {"200", "304", "404", "500", "503"}),
         ("get", "/readyz", {"200", "500", "503"}),
     ],
 )

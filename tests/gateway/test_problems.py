@@ -8,7 +8,17 @@ import pytest
 
 from services.gateway.problems import STATUS
 from services.gateway.schemas import Problem
-from shared.errors import AttemptsExhausted, JobError, MienError, QueueUnavailable, TrainingError
+from shared.errors import (
+    AttemptsExhausted,
+    CandidateRefused,
+    JobError,
+    KeyUnusable,
+    MienError,
+    NothingToRollBack,
+    PublicationConflict,
+    QueueUnavailable,
+    TrainingError,
+)
 from tests.gateway.conftest import RAW, Gateway, wait_until
 
 
@@ -94,8 +104,9 @@ def below(error: type[MienError]) -> Iterator[type[MienError]]:
 
 ONLY_TOLD_TO_WHO_ASKS = {QueueUnavailable, JobError, *below(JobError)} - {AttemptsExhausted}
 OF_TRAINING = {TrainingError, *below(TrainingError)}
-IN_JOBS = {kind for kind in below(MienError) if kind.__module__ == "shared.errors"} - ONLY_TOLD_TO_WHO_ASKS - OF_TRAINING
-"""Whatever a Failure may carry: all that goes wrong, but for what is said about a request, and about training."""
+OF_PUBLISHING = {CandidateRefused, *below(CandidateRefused), KeyUnusable, NothingToRollBack, PublicationConflict}
+IN_JOBS = {kind for kind in below(MienError) if kind.__module__ == "shared.errors"} - ONLY_TOLD_TO_WHO_ASKS - OF_TRAINING - OF_PUBLISHING
+"""Whatever a Failure may carry: all that goes wrong, but for what is said about a request, about training and about its candidates."""
 
 
 @pytest.mark.parametrize("code", sorted({kind.code() for kind in IN_JOBS | STATUS.keys()}))

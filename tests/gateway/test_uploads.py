@@ -37,7 +37,7 @@ def test_a_raw_body_becomes_a_queued_analysis(gateway: Gateway) -> None:
     assert response.headers["location"] == here
     assert int(response.headers["retry-after"]) > 0
     assert response.headers["cache-control"] == "no-store"
-    assert body["links"] == {"analysis": here, "results": None, "cancel": f"{here}:cancel"}
+    assert body["links"] == {"analysis": here, "results": None, "cancel": f"{here}:cancel", "model": None}
     assert (body["state"], body["options"], body["size_bytes"]) == ("queued", {"sample_fps": 4.0, "training_consent": False}, len(VIDEO))
     assert body["sha256"] == hashlib.sha256(VIDEO).hexdigest()
     assert gateway.get(here) == body

@@ -16,7 +16,7 @@ export function showResult(result, job, signal) {
   duration_ms = result.media.duration_ms || 1;
   const paint = painter(signal);
   const nobody = el("p", { className: "card" }, "No face was found in this video.");
-  $("facts").replaceChildren(...facts(result, job).flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]));
+  $("facts").replaceChildren(...facts(result, job).flatMap(([term, ...said]) => [el("dt", {}, term), el("dd", {}, ...said)]));
   $("tracks").replaceChildren(...(result.tracks.length ? result.tracks.map((track) => trackCard(track, paint)) : [nobody]));
   boxes = result.tracks.flatMap((track) => track.explanation.frames.map((frame) => boxOf(track, frame)));
   $("boxes").replaceChildren(...boxes.map(({ node }) => node));
@@ -26,7 +26,7 @@ export function showResult(result, job, signal) {
   mark();
 }
 
-function facts({ media, coverage, model, warnings }, { timings }) {
+function facts({ media, coverage, model, warnings, links }, { timings }) {
   const dropped = Object.entries(coverage.dropped).filter(([, count]) => count).map(([reason, count]) => `${count} ${words(reason)}`);
   return [
     ["Video", `${clock(media.duration_ms)}, ${media.width} × ${media.height}, ${media.codec}, ${media.frames_decoded} frames`],
@@ -34,10 +34,14 @@ function facts({ media, coverage, model, warnings }, { timings }) {
     ["Faces", `${coverage.faces_found} found, ${coverage.faces_used} used`],
     ["Left out", dropped.join(", ") || "none"],
     ["Warnings", warnings.map(words).join(", ") || "none"],
-    ["Model", `release ${model.release}, crops ${model.preprocess}`],
+    ["Model", `release ${model.release}, crops ${model.preprocess}, `, cardLink(links.model)],
     ["Time", `${clock(timings.queue)} in the queue, then ${clock(timings.total)}: decoding ${clock(timings.decode)}, `
       + `finding faces ${clock(timings.detect)}, classifying ${clock(timings.infer)}`],
   ];
+}
+
+function cardLink(model) {  // in a tab of its own: the chosen video would be gone from this one
+  return el("a", { href: `${model}/card`, target: "_blank", rel: "noopener" }, "model card");
 }
 
 function trackCard(track, paint) {
