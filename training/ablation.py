@@ -24,9 +24,10 @@ CK_PLUS: Final = "99.69 % (1)"
 UNKNOWN: Final = "- (2)"
 
 FOOTNOTES: Final = """\
-(1) The paper's figure for its whole method: 55.17 % on AFEW 8.0's validation set, 99.69 % on CK+. Other data, another network size and
-another number of iterations than here, so that it says where the method can come to, not what this table should show.
-(2) The paper has no figure for this in words; its tables were not at hand as numbers, and none is made up here."""
+(1) The paper's figure for its whole method: 55.17 % on AFEW 8.0's validation set, 99.69 % on CK+ (the latter as a review of the
+paper has it). Other data, another network size and another number of iterations than here, so that it says where the method can come
+to, not what this table should show.
+(2) The paper's figure was not at hand as a number, and none is made up here. What the paper is said to find is said by a review of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def regions(tables: Tables) -> str:
     ]
     marks = [tables.marks(row) for row in rows]
     recalls = [(row.name, *(mean_recall(of_row, label) for label in LABELS)) for row, of_row in zip(rows, marks, strict=True)]
-    text = "Fitted to what people labelled; the paper finds the eyes best for sad, the mouth for happy and angry, and all together best."
+    text = "Fitted to what people labelled. The paper is said to find the eyes best for sad, the mouth for happy and angry, and all best."
     return "\n\n".join((text, table(tables, rows, marks), "Recall, as a mean over seeds:", figures_table(("regions", *LABELS), recalls)))
 
 
@@ -111,7 +112,7 @@ def iterations(tables: Tables) -> str:
     taught = [f"{statistics.mean(cell.taught for cell in of_row):,.0f}" for of_row in marks]
     text = """\
 Every student is the next one's teacher, better or not, so that the table shows what each iteration does; a run stops at the first
-that does not help. The paper finds that accuracy rises over iterations, and that balance matters."""
+that does not help. The paper is said to find that accuracy rises over iterations, and that balance matters."""
     return f"{text}\n\n{table(tables, rows, marks, extra=('pseudo-labelled clips', taught))}"
 
 
@@ -128,7 +129,7 @@ def components(tables: Tables) -> str:
     ]
     marks = [tables.marks(row) for row in rows]
     parameters = [f"{of_row[0].parameters:,}" if of_row else "-" for of_row in marks]
-    text = "Fitted to what people labelled, each with one part less. The paper finds that every component helps."
+    text = "Fitted to what people labelled, each with one part less. The paper is said to find that every component helps."
     missing = [f"- {row.name}: not measured. {row.missing}" for row in rows if row.missing]
     return "\n\n".join(part for part in (text, table(tables, rows, marks, extra=("parameters", parameters)), "\n".join(missing)) if part)
 

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from shared.errors import MienError, PlanImpossible
+from shared.errors import MienError, PlanImpossible, TrainingError
 from shared.videos import storage_errors, write_durably
 from training import in_words
 from training.ablation import FOOTNOTES, TABLES, Tables
@@ -42,30 +42,42 @@ def main(argv: Sequence[str]) -> int:
         asked.error("name labelled stores, or a plan that does")
     try:
         with Processes.joined() as processes:
-            write(arguments, processes)
+            tables = tables_of(arguments, processes)
+            written = [write(name, tables, arguments.out, leads=processes.leads) for name in arguments.only or TABLES]
     except MienError as error:
-        log.error("%s %s", error.title(), error.detail)  # noqa: TRY400 -- for people, who need no traceback
+        say(error)
         return 1
-    return 0
+    return 0 if all(written) else 1
 
 
-def write(arguments: argparse.Namespace, processes: Processes) -> None:
-    """One Markdown file per table, each as soon as it is whole."""
-    plan, out = plan_of(arguments), arguments.out
-    tables = Tables(
+def tables_of(arguments: argparse.Namespace, processes: Processes) -> Tables:
+    plan = plan_of(arguments)
+    return Tables(
         plan=plan,
         seeds=arguments.seeds or [plan.seed],
         k=arguments.folds,
         unenhanced=unenhanced(plan, arguments),
-        cells=Cells(out / CELLS, confidence=plan.confidence, processes=processes),
+        cells=Cells(arguments.out / CELLS, confidence=plan.confidence, processes=processes),
     )
-    for name in arguments.only or TABLES:
+
+
+def write(name: str, tables: Tables, folder: Path, *, leads: bool) -> bool:
+    """Write one table as Markdown. False where its data or its networks do not allow it: that must not cost the other tables."""
+    try:
         text = page(name, tables)
-        if processes.leads:
-            with storage_errors():
-                out.mkdir(parents=True, exist_ok=True)
-                write_durably(out / f"{name}.md", text.encode())
-            log.info("%s", out / f"{name}.md")
+    except TrainingError as error:
+        say(error, about=f"{name}: ")
+        return False
+    if leads:
+        with storage_errors():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_durably(folder / f"{name}.md", text.encode())
+        log.info("%s", folder / f"{name}.md")
+    return True
+
+
+def say(error: MienError, *, about: str = "") -> None:
+    log.error("%s%s %s", about, error.title(), error.detail)
 
 
 def page(name: str, tables: Tables) -> str:

@@ -109,7 +109,7 @@ def test_what_two_tables_share_is_fitted_once(written: Path) -> None:
 
 def test_a_table_says_what_it_rests_on(written: Path) -> None:
     text = (written / "regions.md").read_text()
-    for words in ("Labelled: learn.", "Measured on: frozen.", "1 epoch at 32 px", "Seeds: 1.", "(2) The paper has no figure"):
+    for words in ("Labelled: learn.", "Measured on: frozen.", "1 epoch at 32 px", "Seeds: 1.", "(2) The paper's figure was not at hand"):
         assert words in text
     assert str(written.parent) not in text
 
@@ -182,6 +182,15 @@ def test_people_on_both_sides_are_refused(folder: Path, tmp_path: Path, caplog: 
     data = ["--labelled", str(folder / "learn"), "--frozen", str(folder / "learn")]
     assert "learnt from and measured on" in refusal(caplog, [*data, "--only", "regions", "--out", str(tmp_path)])
     assert not list(tmp_path.glob("*.md"))
+
+
+def test_a_table_that_cannot_be_made_does_not_cost_the_others(
+    written: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(written / "cells", tmp_path / "cells")
+    arguments = ["--plan", str(folder / "plan.json"), "--only", "folds", "regions", "--folds", "11", "--out", str(tmp_path)]
+    assert "folds: " in refusal(caplog, arguments)
+    assert [path.name for path in tmp_path.glob("*.md")] == ["regions.md"]
 
 
 def test_a_store_that_is_not_there_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
