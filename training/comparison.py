@@ -12,10 +12,13 @@ class Figure(Contract):
     """One figure on one set; null where a release was not measured at it."""
 
     set: str
+    """What it was measured on."""
     figure: str
     """Such as `accuracy`, `macro_f1`, or the recall of a class."""
     left: float | None
+    """The left release's."""
     right: float | None
+    """The right release's."""
     difference: float | None
     """Right minus left; null unless both are there."""
 
@@ -26,15 +29,18 @@ class Difference(Contract):
     field: str
     """Path in `release.json`, such as `size` or `training.plan.seed`."""
     left: JsonValue
+    """What the left release says."""
     right: JsonValue
+    """What the right release says."""
 
 
 class Comparison(Contract):
     """Two releases side by side."""
 
     left: int
-    """A version."""
+    """Version of the one."""
     right: int
+    """Version of the other."""
     metrics: tuple[Figure, ...]
     """Every set and figure that either was measured at, per class where it says so."""
     data_of_both: tuple[DataSet, ...]
@@ -42,6 +48,7 @@ class Comparison(Contract):
     data_of_left: tuple[DataSet, ...]
     """Data that only the left one knows."""
     data_of_right: tuple[DataSet, ...]
+    """Data that only the right one knows."""
     differences: tuple[Difference, ...]
     """Of everything else: the network, the plan, the noise, the code."""
 

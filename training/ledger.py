@@ -199,7 +199,8 @@ class Ledger(Generic[E]):
         """The process was told to stop: canceled if that was asked for, else queued again, and that is no death."""
         with self._changing():
             entry = self.get(entry_id)
-            _require(entry, JobState.RUNNING)
+            if entry.state is not JobState.RUNNING:  # told to stop just before its begin, or just after its end
+                return entry
             return self._canceled(entry) if entry.cancel_requested else self._write(entry, state=JobState.QUEUED)
 
     def died(self, entry_id: str, how: str) -> E:

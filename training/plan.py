@@ -30,8 +30,9 @@ class NoiseStrengths(Contract):
     dropout: Strength = 0.5
     """Of a clip's feature, before the last layer."""
     brightness: Strength = 0.4
-    """Factors from 1 - this to 1 + this; so for contrast."""
+    """Factors from 1 - this to 1 + this."""
     contrast: Strength = 0.4
+    """Factors as for brightness."""
     sharpness: Annotated[float, Field(ge=0, le=10)] = 2.0
     """Factor for every second group; 1 leaves the picture as it is, 0 blurs it."""
     translation: Strength = 0.08
@@ -39,6 +40,7 @@ class NoiseStrengths(Contract):
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     """Stands for the landmarks' own error, as `scale` does."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.12
+    """Factors from 1 - this to 1 + this."""
     flip: Strength = 0.5
     """Chance of a horizontal flip."""
     erasing: Strength = 0.0
@@ -58,6 +60,7 @@ class Design(Contract):
     width: Annotated[float, Field(gt=0, le=2)] = 0.25
     """Channel multiplier; 1.0 is the paper's."""
     regions: Annotated[tuple[str, ...], Field(min_length=1)] = ("face", "eyes", "mouth")
+    """What the network sees; the others are left out."""
     spatial_attention: bool = True
     """Otherwise a mean over positions."""
     channel_attention: bool = True
@@ -70,6 +73,7 @@ class Stretch(Contract):
     """Some epochs at one size: small crops first teach most of what large ones would, at a fraction of the time."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
+    """Passes over the data."""
     size: Annotated[int, Field(ge=32, multiple_of=8)]
     """Side of the crops in pixels. The last stretch has the store's own size."""
 
@@ -78,7 +82,9 @@ class Recipe(Contract):
     """How one network is fitted, beside noise and data."""
 
     design: Design = Design()
+    """Which parts the network has, and how wide it is."""
     stretches: Annotated[tuple[Stretch, ...], Field(min_length=1)] = (Stretch(epochs=30, size=64),)
+    """One after the other, within one schedule."""
     from_teacher: bool = False
     """Whether a student of its teacher's design begins with its teacher's weights. Noisy Student begins anew; this is for short rounds."""
     batch: Annotated[int, Field(ge=2)] = 128
@@ -88,7 +94,9 @@ class Recipe(Contract):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     """Of AdamW at its highest, after the warm-up; from there it falls along half a cosine."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Of AdamW."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    """While the learning rate rises to its highest."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Of labels that people gave; a teacher's are soft already."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -126,25 +134,32 @@ class Plan(Contract):
     """A whole run: a teacher, then rounds of students."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """For people; nothing is found by it."""
     version: Annotated[int, Field(ge=1, le=999_999)] | None = None
     """Of the candidate. Null takes one above the teacher's release, or 1; publishing takes only what is above all earlier versions."""
     labelled: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """What people labelled: every network learns from it."""
     unlabelled: tuple[Source, ...] = ()
+    """What students learn from with their teacher's labels. Without any, students learn from people's labels alone."""
     frozen: tuple[Path, ...] = ()
     """Crop stores that are only measured on. With what `labelled` holds out, they decide which network is better."""
     teacher: Path | None = None
     """A folder of weights to begin with, such as the champion's. Null trains the first teacher on what is labelled."""
     teacher_recipe: Recipe = Recipe()
+    """Of the first teacher, where it is to be trained."""
     student_recipes: Annotated[tuple[Recipe, ...], Field(min_length=1)] = (Recipe(),)
     """One per round; further rounds use the last. A student is never narrower than its teacher."""
     noise: NoiseStrengths = NoiseStrengths()
+    """While students are fitted."""
     teacher_noise: NoiseStrengths = NoiseStrengths()
     """While the first teacher is fitted; it labels without any."""
     pseudo_labelling: PseudoLabelling = PseudoLabelling()
+    """How the teacher's opinion becomes lessons."""
     rounds: Annotated[int, Field(ge=0, le=100)] = 2
     """At most so many; it stops at the first round whose student does not beat the champion."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     """Of the bootstrap interval around the gain in macro-F1 that a student must keep above zero."""
     seed: int = 1
+    """A run with the same plan, data and code gives the same losses."""
     notes: str = ""
     """Known limits, in plain words; the model card repeats them."""

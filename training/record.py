@@ -45,9 +45,13 @@ class Measured(Contract):
     """One network on one labelled set."""
 
     samples: int
+    """Clips."""
     accuracy: float
+    """Share of clips whose likeliest label is right."""
     macro_f1: float
+    """Mean of the labels' F1."""
     mean_recall: float
+    """Mean of the labels' recall, so that small ones count as much."""
     calibration_error: float
     """Expected calibration error over 15 bins (Guo et al., arXiv 1706.04599)."""
     recall: dict[str, float]
@@ -60,9 +64,13 @@ class Gain(Contract):
     """How much better the student is than the champion on everything that is measured on, with a paired bootstrap interval."""
 
     macro_f1: float
+    """The student's less the champion's."""
     low: float
+    """Lower end of the interval around the gain in macro-F1; above zero, the student has won."""
     high: float
+    """Its upper end."""
     accuracy: float
+    """The student's less the champion's."""
 
 
 class Round(Contract):
@@ -73,6 +81,7 @@ class Round(Contract):
     teacher: str | None = None
     """Who gave the pseudo labels: `round-0`, or a release's name."""
     parameters: int = 0
+    """Numbers that the network consists of."""
     unlabelled: int = 0
     """Clips that the teacher looked at."""
     confident: dict[str, int] = Field(default={})
@@ -84,6 +93,7 @@ class Round(Contract):
     gain: Gain | None = None
     """Null for the first teacher."""
     became_champion: bool
+    """Whether it is the best network so far, and so the next teacher."""
     why: str
     """In one sentence."""
     minutes: float
@@ -94,10 +104,13 @@ class Record(Contract):
     """A run so far."""
 
     name: str
+    """The plan's."""
     rounds: tuple[Round, ...] = ()
+    """That have ended, in order."""
     champion: int | None = None
     """Number of the best round so far; null while the first one is fitted, or while a teacher from outside is unbeaten."""
     finished: bool = False
+    """Whether there is nothing left to do."""
     why: str = ""
     """Why it stopped, once it has."""
 

@@ -57,6 +57,7 @@ class RunSummary(Run):
     """A run and how far it has come."""
 
     progress: Progress
+    """How far it has come."""
 
 
 class RunStatus(RunSummary):

@@ -23,12 +23,15 @@ class StoreSummary(Contract):
     name: str
     """What it calls itself."""
     licence: str
+    """Terms it may be used under, where a sample does not name its own."""
     preprocess: str
     """Version of the cropping code."""
     size: int
     """S, side of the crops in pixels."""
     samples: int
+    """Clips."""
     frames: int
+    """Of all clips."""
     labels: dict[str, int]
     """Samples per label."""
     unlabelled: int
@@ -36,6 +39,7 @@ class StoreSummary(Contract):
     without_consent: int
     """Samples that are never read by training."""
     subjects: int
+    """People, as far as they are known."""
     dropped: dict[str, int]
     """What its source held that is not here, by reason."""
 

@@ -30,20 +30,23 @@ def work(ledger: Ledger[E], entry_id: str, task: Callable[[E], dict[str, object]
     Raises RunConflict when another process works on the entry, or it has ended.
     """
     with ledger.hold(entry_id):
-        entry = ledger.begin(entry_id)
-        with stopped_when_canceled(ledger, entry_id):
-            try:
-                with storage_errors():
-                    result = task(entry)
-            except MienError as error:
-                return ledger.fail(entry_id, Failure.of(error))
-            except (SystemExit, KeyboardInterrupt):
-                ledger.hand_back(entry_id)
-                raise
-            except Exception:
-                log.exception("a bug")
-                return ledger.fail(entry_id, Failure.of(InternalError("its log says more")))
-        return ledger.succeed(entry_id, **result)
+        try:
+            return _attempt(ledger, ledger.begin(entry_id), task)
+        except (SystemExit, KeyboardInterrupt):
+            ledger.hand_back(entry_id)
+            raise
+
+
+def _attempt(ledger: Ledger[E], entry: E, task: Callable[[E], dict[str, object]]) -> E:
+    try:
+        with stopped_when_canceled(ledger, entry.id), storage_errors():
+            result = task(entry)
+    except MienError as error:
+        return ledger.fail(entry.id, Failure.of(error))
+    except Exception:
+        log.exception("a bug")
+        return ledger.fail(entry.id, Failure.of(InternalError("its log says more")))
+    return ledger.succeed(entry.id, **result)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from services.training.parts import Given
@@ -26,11 +25,15 @@ from training.runs import Run, Runs, RunStatus, id_of_text
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 LIST_DEFAULT, LIST_MOST = 50, 500
-MARKDOWN: Final = "text/markdown; charset=utf-8"
-
 LOCATION: Final = {
     "Location": {"description": "The run.", "schema": {"type": "string", "examples": [f"/v1/runs/{EXAMPLE_RUN}"]}},
 }
+
+
+class Markdown(Response):
+    """Text for people."""
+
+    media_type = "text/markdown"
 
 
 async def known(parts: Given, run_id: Annotated[str, Path(description="The run, as in `id`.", examples=[EXAMPLE_RUN])]) -> Run:
@@ -125,16 +128,13 @@ async def record(run: Known, parts: Given) -> Record:
 @router.get(
     "/{run_id}/report",
     summary="The report of a run",
-    response_class=PlainTextResponse,
-    responses={
-        200: {"description": "Markdown.", "content": {"text/markdown": {"schema": {"type": "string"}}}},
-        **problems(RunNotFound, RunConflict, DependencyUnavailable),
-    },
+    response_class=Markdown,
+    responses={200: {"description": "Markdown."}, **problems(RunNotFound, RunConflict, DependencyUnavailable)},
 )
-async def read_report(run: Known, parts: Given) -> Response:
+async def read_report(run: Known, parts: Given) -> Markdown:
     """The record in words and tables, for people."""
     found = await to_thread.run_sync(require_record, parts.runs, run)
-    return Response(report.render(found, run.plan), media_type=MARKDOWN)
+    return Markdown(report.render(found, run.plan))
 
 
 @router.post("/{run_id}:cancel", summary="Stop a run", responses=problems(RunNotFound, RunConflict, DependencyUnavailable))
