@@ -12,10 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deploy.clip import make_clip
-from tests.bench import serving, triton, upload
+from tests.bench import serving, training, triton, upload
 from tests.bench.figures import Figure, show
 
-BENCHES: dict[str, Callable[[Path, Path], list[Figure]]] = {"serving": serving.run, "upload": upload.run, "triton": triton.run}
+BENCHES: dict[str, Callable[[Path, Path], list[Figure]]] = {
+    "serving": serving.run,
+    "upload": upload.run,
+    "triton": triton.run,
+    "training": training.run,
+    "compile": training.run_compiled,
+}
 
 
 def main() -> None:
