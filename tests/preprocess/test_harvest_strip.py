@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from services.preprocess.analyze import Crop
-from services.preprocess.harvest.strip import Strip
+from services.preprocess.harvest.strip import Strip, Strips
 
 
-def crop(number: int, *, side: float = 0.5) -> Crop:
+def crop(number: int, *, side: float = 0.5, track: int = 1) -> Crop:
     """A crop whose pixels tell its number."""
     tensor = np.zeros((9, 2, 2), np.uint8)
     tensor[0, 0] = divmod(number, 256)
-    return Crop(track=1, frame=number, pts_ms=number * 125, box=(0.0, 0.0, side, side), tensor=tensor)
+    return Crop(track=track, frame=number, pts_ms=number * 125, box=(0.0, 0.0, side, side), tensor=tensor)
 
 
 def strip_of(count: int, *, most: int) -> Strip:
@@ -45,3 +45,19 @@ def test_a_strip_knows_how_much_of_the_video_is_its_face() -> None:
     strip.add(crop(1, side=0.1))
     assert strip.area == pytest.approx(0.26)
     assert (strip.sightings, strip.first.frame, strip.last.frame) == (2, 0, 1)
+
+
+def test_a_strip_is_handed_out_when_its_face_has_gone() -> None:
+    running = Strips(most=4, longest_ms=None)
+    for number in range(100):
+        assert list(running.add(crop(number, track=1 + number % 2))) == []
+    assert [strip.first.track for strip in running.ended(followed=frozenset({2}))] == [1]
+    assert list(running.ended(followed=frozenset({2}))) == []
+    (rest,) = running.ended(followed=frozenset())
+    assert (rest.first.frame, rest.last.frame, rest.sightings) == (1, 99, 50)
+
+
+def test_a_strip_is_handed_out_when_it_is_long_enough() -> None:
+    running = Strips(most=4, longest_ms=1000)
+    full = [strip for number in range(20) for strip in running.add(crop(number))]
+    assert [(strip.first.frame, strip.last.frame) for strip in (*full, *running.ended(followed=frozenset()))] == [(0, 7), (8, 15), (16, 19)]

@@ -53,6 +53,15 @@ def test_a_face_that_stops_while_out_of_sight_is_found_again():
     assert follow([[box(0)], [box(20)], [box(40)], [], [], [], [], [box(50)]])[-1] == [1]
 
 
+def test_it_is_known_who_is_still_waited_for():
+    tracker = Tracker(max_gap_ms=1000)
+    follow([[box(100), box(500)], [box(100)]], tracker)
+    assert tracker.followed == {1, 2}
+    for step in range(2, 12):
+        tracker.update(step * STEP_MS, np.array([box(100)]))
+    assert tracker.followed == {1}
+
+
 @pytest.mark.parametrize(("gap_ms", "number"), [(1000, 1), (1001, 2)])
 def test_nobody_is_waited_for_longer_than_the_gap(gap_ms, number):
     tracker = Tracker(max_gap_ms=1000)

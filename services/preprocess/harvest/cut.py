@@ -9,7 +9,7 @@ import numpy as np
 from services.preprocess.analyze import FRAMES_PER_BATCH, follow, in_batches
 from services.preprocess.faces import FaceDetector
 from services.preprocess.harvest.material import Clip, Footage, Picture, Tally
-from services.preprocess.harvest.strip import Strip
+from services.preprocess.harvest.strip import Strip, Strips
 from services.preprocess.landmarks import FacePictures, mean_landmarks
 from services.preprocess.regions import Pixels, face_tensor
 from services.preprocess.sightings import LEAST_SIGHTINGS, Sightings
@@ -122,18 +122,10 @@ class FootageCutter:
         self.tally.dropped.update(sightings.dropped)
 
     def _finished(self, frames: Iterator[Frame], tracker: Tracker, sightings: Sightings, *, longest_ms: int | None) -> Iterator[Strip]:
-        running: dict[int, Strip] = {}
+        running = Strips(most=self.most, longest_ms=longest_ms)
         for batch in in_batches(frames, FRAMES_PER_BATCH):
             for frame, faces in zip(batch, self.detector.detect([frame.rgb_hwc for frame in batch]), strict=True):
                 for crop in follow(frame, faces, tracker, sightings, size=self.size):
-                    strip = running.get(crop.track)
-                    if strip is not None and longest_ms is not None and crop.pts_ms - strip.first.pts_ms >= longest_ms:
-                        yield strip
-                        strip = None
-                    if strip is None:
-                        running[crop.track] = Strip(crop, most=self.most)
-                    else:
-                        strip.add(crop)
-                for track in sorted(running.keys() - tracker.followed):
-                    yield running.pop(track)
-        yield from running.values()
+                    yield from running.add(crop)
+                yield from running.ended(followed=tracker.followed)
+        yield from running.ended(followed=frozenset())

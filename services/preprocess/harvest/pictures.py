@@ -42,7 +42,7 @@ def read_csv(source: Path, *, usage: str | None = None) -> Iterator[Picture]:
     Raises DataUnusable when it is not such a file, and LabelUnknown.
     """
     try:
-        with source.open(newline="", encoding="utf-8") as file:
+        with source.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, skipinitialspace=True)
             columns = {*COLUMNS, USAGE} if usage is not None else {*COLUMNS}
             if missing := columns - set(table.fieldnames or ()):

@@ -1,4 +1,6 @@
-"""One face through a video, thinned as it is read: what is kept is spread evenly over however long the face was seen."""
+"""Each face through a video, thinned as it is read: what is kept is spread evenly over however long the face was seen."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -39,3 +41,30 @@ class Strip:
         wanted = np.linspace(0, self.sightings - 1, min(self._most, self.sightings))
         nearest = (wanted[:-1] / self._stride).round().astype(int)
         return np.stack([*(self._kept[row].tensor for row in nearest), self.last.tensor])
+
+
+class Strips:
+    """One strip for each face in sight. Those that end are handed out at once, and are no longer held."""
+
+    def __init__(self, *, most: int, longest_ms: int | None) -> None:
+        self._most = most
+        self._longest_ms = longest_ms
+        self._running: dict[int, Strip] = {}
+
+    def add(self, crop: Crop) -> Iterator[Strip]:
+        """Take in a crop; gives its track's strip if that is long enough already, and begins another."""
+        strip = self._running.get(crop.track)
+        if strip is not None and not self._is_full(strip, crop):
+            strip.add(crop)
+            return
+        self._running[crop.track] = Strip(crop, most=self._most)
+        if strip is not None:
+            yield strip
+
+    def ended(self, *, followed: frozenset[int]) -> Iterator[Strip]:
+        """The strips of tracks that are no longer followed."""
+        for track in sorted(self._running.keys() - followed):
+            yield self._running.pop(track)
+
+    def _is_full(self, strip: Strip, crop: Crop) -> bool:
+        return self._longest_ms is not None and crop.pts_ms - strip.first.pts_ms >= self._longest_ms
