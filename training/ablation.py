@@ -9,12 +9,13 @@ from typing import Final
 
 from shared.errors import PlanImpossible
 from shared.expressions import LABELS, REGIONS
-from training.cells import Cell, Cells, Experiment, Interval, Teaching, has_clips
+from training.cells import Cell, Cells, Experiment, Teaching, has_clips
 from training.datasets import Clips, read_clips
 from training.folds import folds
 from training.markdown import figures_table, percent
 from training.plan import SILENCE, Design, NoiseStrengths, Plan
 from training.rounds import Data, gather
+from training.uncertainty import Interval, intervals
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class Tables:
 
     def _told(self, row: Row, experiment: Experiment) -> Cell:
         cell = self.cells.cell(experiment)
-        log.info("%s, seed %d: accuracy %s, %.1f minutes", row.name, experiment.seed, percent(cell.measured.accuracy), cell.minutes)
+        if self.cells.leads:
+            log.info("%s, seed %d: accuracy %s, %.1f minutes", row.name, experiment.seed, percent(cell.measured.accuracy), cell.minutes)
         return cell
 
 
@@ -211,20 +213,21 @@ def table(tables: Tables, rows: list[Row], marks: list[list[Cell]], *, extra: tu
     """A row per row: accuracy, macro-F1, a column of the table's own, and the paper's figure."""
     titles, columns = ((extra[0],), extra[1]) if extra else ((), [])
     lines = [
-        (row.name, *figures(of_row), *(columns[number : number + 1]), row.paper)
+        (row.name, *figures(of_row, confidence=tables.plan.confidence), *(columns[number : number + 1]), row.paper)
         for number, (row, of_row) in enumerate(zip(rows, marks, strict=True))
     ]
     return figures_table(("", "accuracy", "macro-F1", *titles, "paper, AFEW 8.0"), lines) + f"\n\n{how_sure(tables)} {computed_by(marks)}"
 
 
-def figures(cells: list[Cell]) -> tuple[str, str]:
+def figures(cells: list[Cell], *, confidence: float) -> tuple[str, str]:
     """Accuracy and macro-F1, with what is known of their uncertainty."""
     if not cells:
         return "not measured", "not measured"
     if len(cells) > 1:
         return spread_of(accuracies(cells)), spread_of(f1s(cells))
     (cell,) = cells
-    return within(cell.measured.accuracy, cell.accuracy), within(cell.measured.macro_f1, cell.macro_f1)
+    accuracy, macro_f1 = intervals(cell.measured.confusion, confidence=confidence)
+    return within(cell.measured.accuracy, accuracy), within(cell.measured.macro_f1, macro_f1)
 
 
 def how_sure(tables: Tables) -> str:
@@ -256,7 +259,8 @@ def spread_of(shares: list[float]) -> str:
 
 
 def within(share: float, interval: Interval) -> str:
-    return f"{percent(share)} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    low, high = interval
+    return f"{percent(share)} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def mean_recall(cells: list[Cell], label: str) -> str:

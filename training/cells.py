@@ -15,17 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import torch
 from pydantic import JsonValue, ValidationError
-from torch import Tensor
 
 from shared.errors import RunMismatch
 from shared.jobs import Contract
 from shared.releases import WEIGHTS
 from shared.videos import storage_errors, write_durably
 from training.attention import fit_frame_attention
-from training.bootstrap import RESAMPLES, pooled
+from training.bootstrap import pooled
 from training.candidate import described_commit, described_hardware
 from training.datasets import Clips, joined
 from training.evaluate import evaluate
@@ -41,11 +38,6 @@ CELL: Final = "cell.json"
 CHECKPOINT: Final = "checkpoint.pt"
 
 
-class Interval(Contract):
-    low: float
-    high: float
-
-
 class Cell(Contract):
     """A fitted network's marks on everything that it was measured on, taken together."""
 
@@ -55,9 +47,6 @@ class Cell(Contract):
     taught: int
     """Clips with a teacher's label that it learnt from, repeats counted."""
     measured: Measured
-    accuracy: Interval
-    """Percentile bootstrap over the measured clips; so for macro_f1."""
-    macro_f1: Interval
     minutes: float
     commit: str
     """Of the code that fitted it."""
@@ -113,11 +102,14 @@ class Teaching:
 class Cells:
     """A folder of cells. Every call may raise TrainingError kinds and StorageError."""
 
-    def __init__(self, folder: Path, *, confidence: float, processes: Processes) -> None:
-        """confidence: of the bootstrap intervals."""
+    def __init__(self, folder: Path, *, processes: Processes) -> None:
         self._folder = folder
-        self._confidence = confidence
         self._processes = processes
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that talks."""
+        return self._processes.leads
 
     def cell(self, experiment: Experiment) -> Cell:
         """The experiment's marks, from the disk where it was done before."""
@@ -167,14 +159,11 @@ class Cells:
 
     def _marks(self, experiment: Experiment, network: Network, *, taught: int, minutes: float) -> Cell:
         report = pooled([evaluate(network, part.resized(experiment.size)) for part in experiment.measured])
-        accuracy, macro_f1 = intervals(report.confusion, confidence=self._confidence)
         return Cell(
             about=experiment.about(),
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             taught=taught,
             measured=report.measured(),
-            accuracy=accuracy,
-            macro_f1=macro_f1,
             minutes=round(minutes, 1),
             commit=described_commit(),
             hardware=described_hardware(self._processes.device, self._processes.count),
@@ -201,28 +190,6 @@ def finish(network: Network, experiment: Experiment) -> None:
 def has_clips(parts: list[Clips]) -> bool:
     """Whether any clip has several frames, so that there is something for frame attention to weigh."""
     return any(int(part.count.max()) > 1 for part in parts)
-
-
-def intervals(confusion: Tensor, *, confidence: float, seed: int = 0) -> tuple[Interval, Interval]:
-    """Percentile bootstrap intervals of accuracy and of macro-F1 over the measured clips.
-
-    confusion: int64 (7, 7), rows are truth. Clips of one truth and verdict are all alike to these figures, so that drawing clips with
-    replacement is drawing counts from a multinomial distribution.
-    """
-    samples = int(confusion.sum())
-    shares = confusion.flatten().double().numpy() / samples
-    draws = torch.from_numpy(np.random.default_rng(seed).multinomial(samples, shares, size=RESAMPLES)).reshape(-1, *confusion.shape)
-    right, truths, verdicts = draws.diagonal(dim1=1, dim2=2), draws.sum(dim=2), draws.sum(dim=1)
-    present = truths > 0
-    f1 = (2 * right / (truths + verdicts).clamp(min=1) * present).sum(dim=1) / present.sum(dim=1)
-    return interval(right.sum(dim=1) / samples, confidence), interval(f1, confidence)
-
-
-def interval(figures: Tensor, confidence: float) -> Interval:
-    """Where the middle of the figures lies, leaving as many out on either side."""
-    tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
-    low, high = figures.double().quantile(tails).tolist()
-    return Interval(low=round(low, 4), high=round(high, 4))
 
 
 def named(clips: Clips) -> dict[str, JsonValue]:

@@ -57,7 +57,7 @@ def tables_of(arguments: argparse.Namespace, processes: Processes) -> Tables:
         seeds=arguments.seeds or [plan.seed],
         k=arguments.folds,
         unenhanced=unenhanced(plan, arguments),
-        cells=Cells(arguments.out / CELLS, confidence=plan.confidence, processes=processes),
+        cells=Cells(arguments.out / CELLS, processes=processes),
     )
 
 
