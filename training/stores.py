@@ -99,8 +99,8 @@ def found(root: Path) -> Iterator[Path]:
 
 
 def is_inside(root: Path, name: Path) -> bool:
-    """Whether `name`, read from `root`, leads to something inside `root`, symbolic links followed."""
-    if name.is_absolute() or "\0" in str(name):
+    """Whether `name`, read from `root`, leads to something inside `root` without ever leaving it, symbolic links followed."""
+    if name.is_absolute() or ".." in name.parts or "\0" in str(name):
         return False
     target, base = (root / name).resolve(), root.resolve()
     return target != base and target.is_relative_to(base)
