@@ -125,5 +125,5 @@ def placed(plan: Plan, *, crops: Path, models: Path, version: int) -> Plan:
 def there(root: Path, name: Path) -> Path:
     folder = (root / name).resolve()
     if not folder.is_dir():
-        raise DataUnusable(f"no {name} in {root}")
+        raise DataUnusable(f"there is no {name} in {root.name}")
     return folder

@@ -31,7 +31,7 @@ class Service:
         self.port = free_port()
         self.runs = Runs(home / "runs", models=home / "models")
         self.publications = Publications(home / "runs")
-        self.environment = environment(home, MIEN_TRAINING_PORT=str(self.port), MIEN_REDIS_URL="redis://127.0.0.1:1", **settings)
+        self.environment = environment(home, **{"MIEN_TRAINING_PORT": str(self.port), "MIEN_REDIS_URL": "redis://127.0.0.1:1", **settings})
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
         self.log = home / "service.log"
         self.process: subprocess.Popen[bytes] | None = None

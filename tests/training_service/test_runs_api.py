@@ -155,6 +155,12 @@ def test_readiness_names_what_is_missing_and_liveness_asks_for_nothing(lasting_s
     assert 'mien_training_requests_total{method="GET",route="/healthz",status="200"}' in metrics
 
 
+def test_every_line_of_the_log_is_json_and_none_is_about_a_bug(lasting_service: Service) -> None:
+    lines = [json.loads(line) for line in lasting_service.log.read_text().splitlines()]
+    assert {line["service"] for line in lines} == {"training"}
+    assert [line for line in lines if line["level"] == "error" or "traceback" in line] == []
+
+
 def test_nothing_heavy_is_imported() -> None:
     heavy = ["torch", "torchvision", "numpy", "PIL"]
     script = f"import sys, services.training.__main__; print([name for name in {heavy} if name in sys.modules])"
