@@ -109,5 +109,5 @@ class SumOverProcesses(torch.autograd.Function):
 
 
 def summed(share: Tensor) -> Tensor:
-    total: Tensor = SumOverProcesses.apply(share)  # type: ignore[no-untyped-call]
+    total: Tensor = SumOverProcesses.apply(share)
     return total
