@@ -1,16 +1,23 @@
-"""Mien on one machine, without Docker: Redis, Triton, the gateway and one worker on free loopback ports.
+"""Mien on one machine, without Docker: Redis, Triton, the gateway, one worker and the training service on free loopback ports.
 
     python -m deploy.stack up --home .mien
 
 Everything it keeps lies under its home folder:
 
-    models/    the Triton model repository, built from the weights under training/releases
+    models/    the Triton model repository: what was built from the weights under training/releases, and what was published since
+    keys/      the private key that releases are signed with, for nobody else to read, and the public one that the worker trusts
+    runs/      training runs and publications
+    crops/     crop stores, to train on and to be measured on
     data/      uploads and results
     redis/     the append-only file
     triton/    Triton's backends, put together from the wheel
     logs/      one per program, of this run
     address    the gateway's address while the stack is up
     lock       held while the stack is up: two stacks never share a home
+
+Which release judges is for Redis to say, and its file outlives the stack: a champion stays champion however often the stack is
+started. Weights with a higher version that came with newer code are published and loaded beside it, and judge nothing until somebody
+promotes them. The newest release is chosen only where no champion has ever been.
 """
 
 import argparse
@@ -40,12 +47,24 @@ HOST: Final = "127.0.0.1"
 REDIS_TIMEOUT_S: Final = 20.0
 WORKER_GRACE_S: Final = 5
 """A worker that is stopped finishes its job within so long or hands it back: shorter than the launcher's own patience."""
+TRAINING_GRACE_S: Final = 15
+"""Training processes that are stopped write down how far they are within so long; otherwise they begin that epoch anew."""
+PRIVATE_KEY: Final = "signing.pem"
+PUBLIC_KEY: Final = "trusted.pem"
+"""As `training.keys` names them."""
 READY_TIMEOUT_S: Final = 240.0
 """On a slow disk the first import of torch alone takes a minute."""
 
 
+class VersionTaken(StackError):
+    """The home has published another release of this version: a candidate of its own, or one from other weights."""
+
+
 class Stack:
-    """The whole serving road. `with Stack(home=...) as stack:` is up inside the `with`, and leaves no process behind."""
+    """The whole serving road, and the training service.
+
+    `with Stack(home=...) as stack:` is up inside the `with`, and leaves no process behind.
+    """
 
     def __init__(
         self,
@@ -57,10 +76,12 @@ class Stack:
         announce: Callable[[str], None],
     ) -> None:
         """`release` is a folder of weights, by default the newest under training/releases. `redis_url` names a Redis that runs
-        already; without it the stack runs its own. `port` is the gateway's, 0 for any free one.
+        already; without it the stack runs its own. `port` is the gateway's, 0 for any free one. The caller's environment reaches
+        every program: MIEN_FROZEN, for one, names the crop stores that candidates are measured on.
         """
         self.home = home.resolve()
         self.url = ""
+        self.training_url = ""
         self._worker_url = ""
         self._release = release
         self._redis_url = redis_url
@@ -81,12 +102,25 @@ class Stack:
     def models(self) -> Path:
         return self.home / "models"
 
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def crops(self) -> Path:
+        return self.home / "crops"
+
     def __enter__(self) -> Self:
         """Start every part and wait until the gateway says that all of them work. Raises StackError."""
         with ExitStack() as opening:
             self.home.mkdir(parents=True, exist_ok=True)
             opening.enter_context(_locked(self.home))
-            export(self._release or newest_release(), models=self.models, log=self.logs / "export.log", announce=self._announce)
+            make_keys(self.keys, models=self.models, log=self.logs / "keys.log")
+            self._export()
             opening.enter_context(self.programs)
             self._start()
             self._wait_until_ready()
@@ -102,25 +136,48 @@ class Stack:
         """What /readyz says now; None while the gateway does not answer."""
         return asked(f"{self.url}/readyz")
 
+    def _export(self) -> None:
+        """The release that was asked for must be published. The one that comes with the code gives way to the home's own."""
+
+        def publish(weights: Path) -> None:
+            export(weights, models=self.models, key=self.keys / PRIVATE_KEY, log=self.logs / "export.log", announce=self._announce)
+
+        if self._release is not None:
+            publish(self._release)
+            return
+        try:
+            publish(newest_release())
+        except VersionTaken as error:
+            self._announce(f"{error}; what is published serves on")
+
     def _start(self) -> None:
-        redis_port, grpc_port, http_port, metrics_port, worker_port, free_port = free_ports(6)
+        redis_port, grpc_port, http_port, metrics_port, worker_port, training_port, free_port = free_ports(7)
         gateway_port = self._port or free_port
         self.url = f"http://{HOST}:{gateway_port}"
+        self.training_url = f"http://{HOST}:{training_port}"
         self._worker_url = f"http://{HOST}:{worker_port}"
         redis_url = self._redis_url or f"redis://{HOST}:{redis_port}/0"
         if self._redis_url is None:
             self.programs.start(redis_program(home=self.home / "redis", port=redis_port))
         self.programs.wait("redis", lambda: answers(redis_url), timeout_s=REDIS_TIMEOUT_S)
+        for folder in (self.runs, self.crops):
+            folder.mkdir(exist_ok=True)
         environment = {
             "MIEN_REDIS_URL": redis_url,
             "MIEN_DATA": str(self.data),
             "MIEN_MODELS": str(self.models),
+            "MIEN_RUNS": str(self.runs),
+            "MIEN_CROPS": str(self.crops),
+            "MIEN_TRUSTED_KEYS": str(self.keys / PUBLIC_KEY),
             "MIEN_TRITON_GRPC": f"{HOST}:{grpc_port}",
             "MIEN_TRITON_HTTP": f"http://{HOST}:{http_port}",
             "MIEN_HOST": HOST,
             "MIEN_PORT": str(gateway_port),
             "MIEN_METRICS_PORT": str(worker_port),
+            "MIEN_TRAINING_HOST": HOST,
+            "MIEN_TRAINING_PORT": str(training_port),
             "MIEN_GRACE_S": str(WORKER_GRACE_S),
+            "MIEN_TRAINING_GRACE_S": str(TRAINING_GRACE_S),
             "PYTHONUNBUFFERED": "1",
             # Triton and the worker take turns more than they overlap, so each may use every core; but a pool that spins
             # while it waits would take the core that the other one needs.
@@ -133,11 +190,20 @@ class Stack:
             ("worker", ["services.preprocess"]),
         ):
             self.programs.start(Program(name=name, command=[sys.executable, "-m", *arguments], environment=environment))
+        self.programs.start(
+            Program(
+                name="training",
+                command=[sys.executable, "-m", "services.training"],
+                environment={**environment, "MIEN_SIGNING_KEY": str(self.keys / PRIVATE_KEY)},
+                grace_s=TRAINING_GRACE_S + 10,
+            )
+        )
 
     def _wait_until_ready(self) -> None:
         # The gateway does not know the workers: a job may be posted without one, and waits. Here it should not.
         def ready() -> bool:
-            return all(answer is not None and answer.is_success for answer in (self.readiness(), asked(f"{self._worker_url}/metrics")))
+            addresses = (f"{self.url}/readyz", f"{self._worker_url}/metrics", f"{self.training_url}/readyz")
+            return all(answer is not None and answer.is_success for answer in map(asked, addresses))
 
         self.programs.wait("the stack", ready, timeout_s=READY_TIMEOUT_S)
 
@@ -164,8 +230,15 @@ def newest_release() -> Path:
     return folders[-1].parent
 
 
-def export(weights: Path, *, models: Path, log: Path, announce: Callable[[str], None]) -> None:
-    """Build the weights' release in the model repository, unless it is there. Raises StackError where another one has its version."""
+def make_keys(folder: Path, *, models: Path, log: Path) -> None:
+    """Make the home's keys unless it has them; new ones sign what is published already. Raises StackError."""
+    _do("training.keys", "--out", folder, "--models", models, log=log, failing="there are no keys to sign releases with")
+
+
+def export(weights: Path, *, models: Path, key: Path | None = None, log: Path, announce: Callable[[str], None]) -> None:
+    """Build the weights' release in the model repository, unless it is there, and sign it with the key. Raises StackError, and
+    VersionTaken where another release has its version.
+    """
     try:
         release = releases.read(weights / "release.json")
         version = release.version
@@ -175,14 +248,21 @@ def export(weights: Path, *, models: Path, log: Path, announce: Callable[[str], 
     if published is not None:
         if release.files.items() <= published.files.items():
             return
-        raise StackError(f"{models} has another release {version} than {weights}: give the weights a new version, or remove that folder")
+        raise VersionTaken(f"{models} has another release {version} than {weights}")
     announce(f"building release {version} from its weights")
+    signing = ("--key", key) if key else ()
+    failing = f"release {version} could not be built"
+    _do("training.export", "--weights", weights.resolve(), "--models", models, *signing, log=log, failing=failing)
+
+
+def _do(module: str, *arguments: str | Path, log: Path, failing: str) -> None:
+    """Run a command that ends, in a process of its own: training brings torch along, which the launcher does without."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "training.export", "--weights", str(weights.resolve()), "--models", str(models)]
     with log.open("wb") as output:
+        command = [sys.executable, "-m", module, *arguments]
         code = subprocess.run(command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
     if code != 0:
-        raise StackError(f"release {version} could not be built:\n{log.read_text(errors='replace')[-2000:]}")
+        raise StackError(f"{failing}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
@@ -274,7 +354,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Stack(home=options.home, redis_url=os.environ.get("REDIS_URL"), port=options.port, announce=announce) as stack:
             announce(
-                f"Mien is up: open {stack.url} in a browser\n  the API and its description: {stack.url}/docs\n  logs: {stack.logs}\n"
+                f"Mien is up: open {stack.url} in a browser\n  the API and its description: {stack.url}/docs\n"
+                f"  training, for engineers: {stack.training_url}/docs\n  logs: {stack.logs}\n"
                 "Ctrl-C stops it."
             )
             signal.pause()

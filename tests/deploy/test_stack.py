@@ -9,9 +9,24 @@ import pytest
 import redis
 
 from deploy import stack
-from deploy.stack import Stack, StackError, answers, export, free_ports, newest_release, redis_program, redis_server, running_at
+from deploy.stack import (
+    Stack,
+    StackError,
+    VersionTaken,
+    answers,
+    export,
+    free_ports,
+    make_keys,
+    newest_release,
+    redis_program,
+    redis_server,
+    running_at,
+)
 from deploy.supervisor import Supervisor
+from shared import releases
+from shared.errors import ReleaseUnsigned
 from shared.releases import Release
+from shared.signatures import TrustedKeys
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -68,18 +83,67 @@ def test_a_release_that_cannot_be_built_says_why(tmp_path: Path, random_release:
         export(random_release, models=tmp_path / "models", log=tmp_path / "logs" / "export.log", announce=print)
 
 
+def write_described(folder: Path, digest: str) -> Path:
+    """A release 1 that is nothing but its description."""
+    folder.mkdir(parents=True)
+    release = Release(
+        version=1, size=64, width=0.25, feature_size=128, training={}, metrics={}, data=(), commit="c", notes="", files={"w": digest}
+    )
+    (folder / "release.json").write_text(release.model_dump_json())
+    return folder
+
+
 def test_another_release_of_the_same_version_is_not_served_for_it(tmp_path: Path) -> None:
-    models, weights = tmp_path / "models", tmp_path / "000001"
-    published = models / "mien_000001"
-    for folder, digest in ((published, "1" * 64), (weights, "2" * 64)):
-        folder.mkdir(parents=True)
-        release = Release(
-            version=1, size=64, width=0.25, feature_size=128, training={}, metrics={}, data=(), commit="c", notes="", files={"w": digest}
-        )
-        (folder / "release.json").write_text(release.model_dump_json())
-    export(published, models=models, log=tmp_path / "log", announce=print)
-    with pytest.raises(StackError, match="another release 1"):
-        export(weights, models=models, log=tmp_path / "log", announce=print)
+    published = write_described(tmp_path / "models" / "mien_000001", "1" * 64)
+    weights = write_described(tmp_path / "000001", "2" * 64)
+    export(published, models=tmp_path / "models", log=tmp_path / "log", announce=print)
+    with pytest.raises(VersionTaken, match="another release 1"):
+        export(weights, models=tmp_path / "models", log=tmp_path / "log", announce=print)
+
+
+def test_a_home_from_before_keys_is_signed_when_it_gets_them(tmp_path: Path, random_release: Path) -> None:
+    home = Stack(home=tmp_path / "home", announce=print)
+    export(random_release, models=home.models, log=home.logs / "export.log", announce=print)
+    make_keys(home.keys, models=home.models, log=home.logs / "keys.log")
+    private = home.keys / stack.PRIVATE_KEY
+    assert private.stat().st_mode & 0o777 == 0o600
+    trusted = TrustedKeys.load(home.keys / stack.PUBLIC_KEY)
+    assert releases.load(home.models, 1, trusted=trusted).version == 1
+    before = private.read_bytes()
+    make_keys(home.keys, models=home.models, log=home.logs / "keys.log")
+    assert private.read_bytes() == before
+
+
+def test_what_is_built_is_signed_and_anything_else_is_not_trusted(tmp_path: Path, random_release: Path) -> None:
+    home = Stack(home=tmp_path / "home", release=random_release, announce=print)
+    make_keys(home.keys, models=home.models, log=home.logs / "keys.log")
+    home._export()
+    trusted = TrustedKeys.load(home.keys / stack.PUBLIC_KEY)
+    assert releases.load(home.models, 1, trusted=trusted).version == 1
+    (home.models / "mien_000001" / releases.SIGNATURE).unlink()
+    with pytest.raises(ReleaseUnsigned):
+        releases.load(home.models, 1, trusted=trusted)
+
+
+def test_keys_that_cannot_be_made_stop_the_stack_and_say_why(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / stack.PRIVATE_KEY).write_text("no key")
+    with pytest.raises(StackError, match=r"(?s)no keys to sign releases with.*signing\.pem holds no private key"):
+        make_keys(tmp_path / "keys", models=tmp_path / "models", log=tmp_path / "log")
+
+
+def test_weights_that_come_with_the_code_give_way_to_what_the_home_has_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, said = tmp_path / "home", list[str]()
+    own = write_described(home / "models" / "mien_000001", "1" * 64) / "release.json"
+    before = own.read_bytes()
+    pulled = write_described(tmp_path / "000001", "2" * 64)
+    monkeypatch.setattr(stack, "newest_release", lambda: pulled)
+    Stack(home=home, announce=said.append)._export()
+    assert own.read_bytes() == before
+    assert len(said) == 1
+    assert "another release 1" in said[0]
+    with pytest.raises(VersionTaken):
+        Stack(home=home, release=pulled, announce=print)._export()
 
 
 def test_two_stacks_never_share_a_home(tmp_path: Path) -> None:
