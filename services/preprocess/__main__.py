@@ -19,6 +19,7 @@ from services.preprocess.settings import Settings
 from services.preprocess.worker import Worker
 from shared import logs
 from shared.queue import WorkerQueue
+from shared.signatures import TrustedKeys
 from shared.videos import Videos
 
 HANDED_BACK: Final = 75
@@ -43,10 +44,11 @@ def build(settings: Settings) -> Worker:
     queue = WorkerQueue(settings.redis_url, lease_s=settings.lease_s, max_attempts=settings.max_attempts)
     detector = FaceDetector(device=device(settings.device))
     classifier = Classifier(url=settings.triton_grpc)
+    trusted = TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else None
     return Worker(
         queue=queue,
         videos=videos,
-        champion=Champion(queue=queue, models=settings.models, ready=classifier.ready),
+        champion=Champion(queue=queue, models=settings.models, ready=classifier.ready, trusted=trusted),
         analyze=partial(analyze, detector=detector, classifier=classifier, max_duration_ms=round(settings.max_duration_s * 1000)),
         keeper=Keeper(redis_url=settings.redis_url, lease_s=settings.lease_s, max_runtime_s=settings.max_runtime_s),
         grace_s=settings.grace_s,

@@ -8,6 +8,7 @@ from shared import releases
 from shared.errors import ModelVersionUnavailable, ReleaseError
 from shared.queue import CHAMPION, WorkerQueue
 from shared.releases import Release
+from shared.signatures import TrustedKeys
 
 log = logging.getLogger(__name__)
 
@@ -15,11 +16,12 @@ log = logging.getLogger(__name__)
 class Champion:
     """The release with the alias `champion`; where nobody has given the alias, the newest one takes it."""
 
-    def __init__(self, *, queue: WorkerQueue, models: Path, ready: Callable[[Release], bool]) -> None:
-        """models: the model repository. ready: whether the model server answers for a release."""
+    def __init__(self, *, queue: WorkerQueue, models: Path, ready: Callable[[Release], bool], trusted: TrustedKeys | None = None) -> None:
+        """models: the model repository. ready: whether the model server answers for a release. trusted: who has to have signed it."""
         self._queue = queue
         self._models = models
         self._ready = ready
+        self._trusted = trusted
         self._release: Release | None = None
         self._trouble = ""
 
@@ -48,7 +50,7 @@ class Champion:
     def _checked(self, version: int) -> Release:
         """A release is immutable, so its digests are checked once."""
         if self._release is None or self._release.version != version:
-            self._release = releases.load(self._models, version)
+            self._release = releases.load(self._models, version, trusted=self._trusted)
             log.info("champion", extra={"release": version})
         return self._release
 

@@ -18,6 +18,8 @@ class Settings(BaseSettings):
     """The data folder, shared with the gateway."""
     models: Path = Path("models")
     """The model repository, shared with Triton."""
+    trusted_keys: Path | None = None
+    """PEM file of public keys; with one, a release that none of them has signed does not serve."""
     triton_grpc: str = "127.0.0.1:8001"
     """Triton's gRPC address."""
     metrics_host: str = "127.0.0.1"

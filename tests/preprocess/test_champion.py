@@ -9,6 +9,7 @@ import pytest
 from services.preprocess.champion import Champion
 from shared.queue import WorkerQueue
 from shared.releases import Release, folder_name
+from shared.signatures import Signer
 
 
 @pytest.fixture
@@ -88,3 +89,13 @@ def test_a_release_that_is_not_what_was_published_does_not_serve(queue: WorkerQu
     else:
         queue.promote("champion", 9)
     assert champion(queue, tmp_path).serving() is None
+
+
+def test_with_trusted_keys_only_what_they_signed_serves(queue: WorkerQueue, tmp_path: Path) -> None:
+    folder, signer = publish(tmp_path, 1), Signer.generate()
+    guarded = Champion(queue=queue, models=tmp_path, ready=lambda _: True, trusted=signer.trusted)
+    assert guarded.serving() is None
+    Signer.generate().sign(folder)
+    assert guarded.serving() is None
+    signer.sign(folder)
+    assert version_of(guarded.serving()) == 1
