@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings
 
 from services.gateway import settings as gateway
 from services.preprocess import settings as preprocess
+from services.training import settings as training
 from services.web import server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,7 +24,11 @@ DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
 
 MEBIBYTES = {"m": 1, "g": 1024}
 ONE_SHOTS = {"models"}
-SETTINGS: dict[str, type[BaseSettings]] = {"gateway": gateway.Settings, "preprocess": preprocess.Settings}
+SETTINGS: dict[str, type[BaseSettings]] = {
+    "gateway": gateway.Settings,
+    "preprocess": preprocess.Settings,
+    "training": training.ServiceSettings,
+}
 
 COMPOSE: dict[str, Any] = yaml.safe_load(DEFAULT.sub(r"\1", (REPOSITORY / "docker-compose.yml").read_text()))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -108,21 +113,21 @@ def test_a_container_cannot_use_up_the_machine(name: str) -> None:
     assert service["logging"]["options"].keys() == {"max-size", "max-file"}
 
 
-def test_only_the_gateway_publishes_a_port_and_only_on_loopback() -> None:
+def test_only_what_people_use_publishes_a_port_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"gateway": ["127.0.0.1:8080:8080"]}
+    assert published == {"gateway": ["127.0.0.1:8080:8080"], "training": ["127.0.0.1:8090:8090"]}
 
 
-def test_only_the_gateway_reaches_out_of_the_machine() -> None:
+def test_only_what_publishes_a_port_reaches_out_of_the_machine() -> None:
     outward = {network for network, options in COMPOSE["networks"].items() if not options.get("internal")}
     assert outward == {"edge"}
-    assert {name for name in SERVICES if "edge" in networks(name)} == {"gateway"}
+    assert {name for name in SERVICES if "edge" in networks(name)} == {"gateway", "training"}
     assert all(networks(name) or SERVICES[name]["network_mode"] == "none" for name in SERVICES), "no list means Docker's own network"
 
 
 def test_redis_and_triton_are_strangers() -> None:
-    assert names_on("queue") == {"gateway", "preprocess", "redis"}
-    assert names_on("inference") == {"gateway", "preprocess", "triton", "triton-cpu"}
+    assert names_on("queue") == {"gateway", "preprocess", "training", "redis"}
+    assert names_on("inference") == {"gateway", "preprocess", "training", "triton", "triton-cpu"}
 
 
 # --- how the containers fit together ----------------------------------------------------------------------------------
@@ -136,7 +141,7 @@ def test_the_environment_is_what_the_service_reads(name: str, monkeypatch: pytes
     for variable, value in given.items():
         monkeypatch.setenv(variable, str(value))
     settings = SETTINGS[name]()
-    assert {str(value) for value in given.values()} <= {str(value) for value in settings.model_dump().values()}
+    assert {str(value) for value in given.values() if value} <= {str(value) for value in settings.model_dump().values()}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -149,12 +154,42 @@ def test_every_address_is_a_name_on_a_network_of_the_service(name: str) -> None:
         assert urlsplit(value if "//" in value else f"//{value}").hostname in reachable
 
 
-def test_only_the_one_shot_writes_the_model_repository() -> None:
-    modes = {name: mounts(name)["models"] for name in SERVICES if "models" in mounts(name)}
-    assert modes.pop("models") == "rw"
-    assert set(modes.values()) == {"ro"}
-    for name in modes.keys() - {"gateway"}:  # which shows what is there, and takes videos before there is a model
+def modes(volume: str) -> dict[str, str]:
+    """Who has the volume, and may they write to it."""
+    return {name: mounts(name)[volume] for name in SERVICES if volume in mounts(name)}
+
+
+def test_only_who_publishes_writes_the_model_repository() -> None:
+    readers = {"gateway": "ro", "preprocess": "ro", "triton-cpu": "ro", "triton": "ro"}
+    assert modes("models") == {"models": "rw", "training": "rw", **readers}
+    for name in modes("models").keys() - {"models", "gateway"}:  # the gateway shows what is there, and takes videos before there is a model
         assert SERVICES[name]["depends_on"]["models"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_private_key_is_seen_by_who_publishes_and_nobody_else() -> None:
+    assert modes("keys") == {"models": "rw", "training": "ro"}
+    assert modes("trust") == {"models": "rw", "training": "ro", "preprocess": "ro"}
+    assert "--mode=700 /keys" in stage("python")
+    environment = SERVICES["training"]["environment"]
+    assert environment["MIEN_SIGNING_KEY"] == "/keys/signing.pem"
+    command = SERVICES["models"]["command"][-1]
+    assert f"--out /keys --public {environment['MIEN_TRUSTED_KEYS']}" in command
+    assert f"--key {environment['MIEN_SIGNING_KEY']}" in command
+    assert SERVICES["preprocess"]["environment"]["MIEN_TRUSTED_KEYS"] == environment["MIEN_TRUSTED_KEYS"]
+
+
+def test_crops_are_cut_by_the_worker_and_runs_are_the_training_service_s_own() -> None:
+    assert modes("crops") == {"preprocess": "rw", "training": "ro"}
+    assert modes("runs") == {"training": "rw"}
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, *ONE_SHOTS])
+def test_an_empty_volume_belongs_to_the_user_who_writes_to_it(name: str) -> None:
+    made = re.findall(r"install --directory --owner=(\d+) --group=(\d+) ([^\n\\]+)", stage("python"))
+    owners = {folder: f"{user}:{group}" for user, group, folders in made for folder in folders.split()}
+    written = {volume for volume, mode in mounts(name).items() if mode == "rw"}
+    for volume in written:
+        assert owners[f"/{volume}"] == SERVICES[name]["user"]
 
 
 def test_the_services_that_share_media_are_one_user() -> None:
@@ -175,6 +210,10 @@ def drain_s(name: str) -> int | float | None:
     """How long the server takes at most to finish what it has begun, once it was told to stop."""
     if name == "gateway":
         return server.config(FastAPI(), host="", port=0).timeout_graceful_shutdown
+    if name == "training":
+        streams = server.config(FastAPI(), host="", port=0).timeout_graceful_shutdown
+        assert streams
+        return streams + training.ServiceSettings().training_grace_s
     if name == "preprocess":
         return preprocess.Settings().grace_s
     (told,) = re.findall(
@@ -183,7 +222,7 @@ def drain_s(name: str) -> int | float | None:
     return int(told)
 
 
-@pytest.mark.parametrize("name", ["gateway", "preprocess", "triton-cpu", "triton"])
+@pytest.mark.parametrize("name", ["gateway", "preprocess", "training", "triton-cpu", "triton"])
 def test_a_server_is_killed_only_after_it_had_the_time_to_finish(name: str) -> None:
     drain = drain_s(name)
     assert drain
@@ -234,5 +273,5 @@ def test_an_image_holds_its_own_service_only() -> None:
     assert copied == {
         "gateway": "shared services/__init__.py services/web services/gateway",
         "preprocess": "shared services/__init__.py services/preprocess",
-        "training": "shared training",
+        "training": "shared training services/__init__.py services/web services/training",
     }
