@@ -8,7 +8,7 @@ Each network is a cell of `training.cells`: a killed command goes on where it wa
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -83,16 +83,31 @@ def say(error: MienError, *, about: str = "") -> None:
 def page(name: str, tables: Tables) -> str:
     """A table's whole file."""
     title, make = TABLES[name]
+    facts = "\n".join(
+        f"- {fact}." for fact in (*data_of(name, tables), *how(name, tables.plan), f"Seeds: {', '.join(map(str, tables.seeds))}")
+    )
+    return "\n\n".join((f"# {title}", make(tables), FOOTNOTES, "## How it was measured", facts)) + "\n"
+
+
+def data_of(name: str, tables: Tables) -> Iterator[str]:
     plan = tables.plan
-    facts = [
-        f"- Labelled: {', '.join(said(source) for source in plan.labelled)}.",
-        f"- Measured on: {', '.join(measured_on(plan))}.",
-        f"- Unlabelled: {', '.join(said(source) for source in plan.unlabelled) or 'none'}.",
-        f"- Recipe: {in_words.recipe(plan.teacher_recipe)}.",
-        f"- Noise: {in_words.noise(plan.teacher_noise)}.",
-        f"- Seeds: {', '.join(map(str, tables.seeds))}.",
-    ]
-    return "\n\n".join((f"# {title}", make(tables), FOOTNOTES, "## How it was measured", "\n".join(facts))) + "\n"
+    if name == "folds":
+        yield f"Labelled: {', '.join(source.store.name for source in plan.labelled)}, each by itself"
+        yield f"Measured on: everybody once, by a network that learnt from the other {tables.k - 1} of {tables.k} parts of the subjects"
+        return
+    yield f"Labelled: {', '.join(said(source) for source in plan.labelled)}"
+    yield f"Measured on: {', '.join(measured_on(plan))}"
+    if name == "iterations":
+        yield f"Unlabelled: {', '.join(said(source) for source in plan.unlabelled) or 'none'}"
+
+
+def how(name: str, plan: Plan) -> Iterator[str]:
+    yield f"Recipe: {in_words.recipe(plan.teacher_recipe)}"
+    yield f"Noise: {in_words.noise(plan.teacher_noise)}"
+    if name == "iterations":
+        yield from (f"Student {number}: {in_words.recipe(recipe)}" for number, recipe in enumerate(plan.student_recipes, start=1))
+        yield f"Noise for students: {in_words.noise(plan.noise)}"
+        yield f"Pseudo labels where balanced: {in_words.pseudo_labelling(plan.pseudo_labelling.model_copy(update={'balanced': True}))}"
 
 
 def said(source: Source) -> str:

@@ -114,6 +114,14 @@ def test_a_table_says_what_it_rests_on(written: Path) -> None:
     assert str(written.parent) not in text
 
 
+def test_folds_say_that_everybody_was_measured_on_and_iterations_who_taught_whom(written: Path) -> None:
+    folds, iterations = ((written / f"{name}.md").read_text() for name in ("folds", "iterations"))
+    assert "Measured on: everybody once, by a network that learnt from the other 2 of 3 parts" in folds
+    assert "frozen" not in folds
+    assert "Unlabelled: more." in iterations
+    assert "Pseudo labels where balanced: soft, from a score of 0 up, evened out" in iterations
+
+
 def test_nothing_is_fitted_twice(written: Path, folder: Path) -> None:
     before, text = cells(written), (written / "regions.md").read_text()
     assert main(["--plan", str(folder / "plan.json"), "--only", "regions", "--out", str(written)]) == 0
