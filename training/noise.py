@@ -50,7 +50,7 @@ class Noise:
 def drawn_from(*seed: int) -> Iterator[None]:
     """torchvision draws from torch's global generator: lend it one of our own, and give it back as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(hash(seed) % SEEDS)  # hashes of numbers are the same in every process, unlike those of strings
+        torch.default_generator.manual_seed(hash(seed) % SEEDS)  # hashes of numbers are the same in every process, unlike those of strings
         yield
 
 
