@@ -57,12 +57,15 @@ class Commands:
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def run(self, target: str) -> Answer:
-        """Work on a run in this process to its end: a new one of a plan, or the one that this plan or folder stands for."""
+        """Work on a run in this process to its end: a new one of a plan, or the one that this plan, id or folder stands for.
+
+        A plan lets its run go on, also one that failed or was canceled. An id does not: a service gives it, and somebody may have
+        canceled the run since. Raises RunConflict for such a run, until `resume_run`.
+        """
         if int(os.environ.get("RANK", "0")) > 0:
             return self._follow(target)
         run = self._accepted(target)
-        if run.state is not JobState.SUCCEEDED:  # what failed or was canceled goes on: who calls this wants it to
-            self._runs.resume(run.id)
+        if run.state is not JobState.SUCCEEDED:
             work(self._runs, run.id, self._train)
         return self.show_run(run.id)
 
@@ -74,14 +77,16 @@ class Commands:
             time.sleep(0.1)
         if run is None:
             raise RunNotFound(run_id)
-        self._train(run)
+        if run.state is not JobState.SUCCEEDED:  # or else the first one does not train either, and nobody would be there to meet
+            self._train(run)
         return Answer(data=run, lines=())
 
     def _accepted(self, target: str) -> Run:
         plan = read_plan(target)
         if plan is None:
             return self._runs.get(self._id(target))
-        return self._runs.accept(plan, run_id=id_of_plan(plan))
+        run = self._runs.accept(plan, run_id=id_of_plan(plan))
+        return run if run.state is JobState.SUCCEEDED else self._runs.resume(run.id)
 
     def _train(self, run: Run) -> dict[str, object]:
         train(run, self._runs.folder(run.id), self._settings)

@@ -18,6 +18,7 @@ from tests.random_release import write_random_release
 from tests.tiny_runs import command, environment, tiny_plan, write_crops
 from training.plan import Plan
 from training.runs import Runs, id_of_plan
+from training.work import work
 
 ENDS_WITHIN_S = 120
 HANDED_BACK = 75
@@ -44,6 +45,20 @@ class Shell:
         )
         assert done.returncode == status, done.stderr
         return done
+
+    def together(self, *arguments: str) -> None:
+        """Run a command in two processes."""
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "training"]
+        done = subprocess.run(
+            [*torchrun, *arguments],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=ENDS_WITHIN_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
 
     def json(self, *arguments: str, status: int = 0) -> Any:
         return json.loads(self(*arguments, "--json", status=status).stdout)
@@ -127,15 +142,25 @@ def test_a_run_is_canceled_from_another_terminal_and_resumed(shell: Shell) -> No
     assert shell.json("runs", "list") == []
 
 
+def test_a_run_that_was_canceled_before_its_process_began_stays_canceled(shell: Shell) -> None:
+    """The service starts `run ID`; that somebody cancels the run meanwhile is not undone by it."""
+    run = shell.runs.accept(LONG)
+    shell.runs.cancel(run.id)
+    assert shell.json("run", run.id, status=1)["code"] == "run-conflict"
+    assert (shell.runs.get(run.id).state, shell.runs.get(run.id).attempts) == (JobState.CANCELED, 0)
+
+
 def test_two_processes_share_a_run(shell: Shell) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "training"]
-    arguments = ["run", shell.plan(tiny_plan(epochs=2))]
-    together = subprocess.run(
-        [*torchrun, *arguments], env=shell.environment, cwd=shell.home, capture_output=True, text=True, timeout=ENDS_WITHIN_S, check=False
-    )
-    assert together.returncode == 0, together.stderr
+    shell.together("run", shell.plan(tiny_plan(epochs=2)))
     (run,) = shell.runs.all()
     assert (run.state, run.attempts, len(shell.runs.epochs(run.id))) == (JobState.SUCCEEDED, 1, 2)
+
+
+def test_two_processes_have_nothing_to_do_for_a_run_that_has_succeeded(shell: Shell) -> None:
+    plan = tiny_plan()
+    done = work(shell.runs, shell.runs.accept(plan, run_id=id_of_plan(plan)).id, lambda _: {})
+    shell.together("run", shell.plan(plan))
+    assert shell.runs.get(done.id) == done
 
 
 # --- what it says --------------------------------------------------------------------------------------------------
