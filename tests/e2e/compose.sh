@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Proves that the images build and that `docker compose --profile cpu up` analyses a video, on real containers:
+# Proves that the images build, and that `docker compose --profile cpu up` analyses a video and takes a training run, on real containers:
 #
 #   apt-get install docker.io docker-compose debootstrap
 #   tests/e2e/compose.sh [VIDEO]
@@ -16,6 +16,7 @@ export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 COMPOSE_PROJECT_NAME=mien-e2
 export PYTHON_IMAGE=mien-stand-in/python:3.11 REDIS_IMAGE=mien-stand-in/redis:7
 
 url=http://127.0.0.1:8080
+training=http://127.0.0.1:8090
 certificates=/etc/ssl/certs/ca-certificates.crt
 scratch=$(mktemp -d)
 engine=
@@ -110,10 +111,45 @@ metrics = urllib.request.urlopen("http://127.0.0.1:9100/metrics").read().decode(
 print(sum(int(float(count)) for count in re.findall(r"^mien_attempts_total\{outcome=\"succeeded\"\} (\S+)$", metrics, re.M)))'
 }
 
-is_ready() { curl --fail --silent "$url/readyz"; }
+is_ready() { curl --fail --silent "$url/readyz" && curl --fail --silent "$training/readyz"; }
+
+# What is signed serves, and nobody but who publishes can read what it is signed with.
+expect_signed() {
+    compose exec -T preprocess sh -c 'test -s /models/mien_000001/release.json.sig && test -s /trust/trusted.pem' || fail "no signature"
+    ! compose exec -T preprocess test -e /keys || fail "the worker sees the private key"
+    ! compose exec -T training sh -c 'echo >>/keys/signing.pem' 2>/dev/null || fail "the training service can change the private key"
+}
+
+run_state() { curl --fail --silent --show-error "$training/v1/runs/$1" | member state; }
+
+has_run() { [ "$(run_state "$1")" = succeeded ]; }
+
+# Pictures of every class, cut by the worker's code, learnt from by the training service, which is another user.
+expect_training() {
+    local faces=$scratch/faces run
+    .venv/bin/python - "$video" "$faces" <<'END'
+import itertools, pathlib, sys
+import av
+labels = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+with av.open(sys.argv[1]) as clip:
+    for number, frame in enumerate(itertools.islice(clip.decode(video=0), 0, 42)):
+        folder = pathlib.Path(sys.argv[2], labels[number % len(labels)])
+        folder.mkdir(parents=True, exist_ok=True)
+        frame.to_image().save(folder / f"{number}.png")
+END
+    chmod -R a+rX "$scratch"
+    compose run --rm --no-deps -T --volume "$faces:/in:ro" preprocess \
+        python -m services.preprocess.harvest pictures /in --name faces --licence CC0 --size 32 --out /crops/faces
+    run=$(curl --fail-with-body --silent --show-error --json \
+        '{"name": "tiny", "labelled": [{"store": "faces", "held_out": 0.3}], "rounds": 0,
+          "teacher_recipe": {"design": {"width": 0.125}, "stretches": [{"epochs": 1, "size": 32}], "batch": 16}}' \
+        "$training/v1/runs" | member id)
+    wait_for 300 "the end of run $run" has_run "$run"
+    curl --fail --silent --show-error "$training/v1/runs/$run/report"
+}
 
 expect_hardened() {
-    for service in gateway preprocess redis triton-cpu; do
+    for service in gateway preprocess training redis triton-cpu; do
         # shellcheck disable=SC2016
         compose exec -T "$service" sh -c '[ "$(id -u)" -ge 10000 ]' || fail "$service runs as a user of the system"
         compose exec -T "$service" grep -Eq '^\S+ / \S+ ro[, ]' /proc/mounts || fail "$service can write to its image"
@@ -138,10 +174,14 @@ say "bringing the stack up"
 compose up -d
 wait_for 300 "a ready stack" is_ready
 expect_hardened
+expect_signed
 
 say "one analysis"
 id=$(post "$video")
 expect_one_track "$id"
+
+say "from pictures to a trained network"
+expect_training
 
 say "two workers share six analyses"
 compose up -d --scale preprocess=2

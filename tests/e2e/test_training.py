@@ -59,7 +59,7 @@ def untaught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mien]:
     except TritonMissing as error:
         pytest.skip(str(error))
     home = tmp_path / "home"
-    write_painted_store(home / "crops" / "painted", 420)
+    write_painted_store(home / "crops" / "painted", 280)
     write_painted_store(home / "crops" / "judge", 140, seed=1)
     monkeypatch.setenv("MIEN_FROZEN", "judge")
     release = write_random_release(tmp_path / "weights", size=32, width=0.125)
