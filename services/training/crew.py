@@ -79,7 +79,13 @@ class Crew(Generic[E]):
         return False
 
     def _ended(self, entry_id: str, status: int | None) -> None:
-        """A process is gone. Where it did not write down how its work ended, that counts as its death."""
+        """A process is gone. Where it did not write down how its work ended, that counts as its death, unless it was told to stop.
+
+        One that claims that, and has left its work running all the same, is counted at the next look.
+        """
+        if status == os.EX_TEMPFAIL:
+            log.info("process was told to stop", extra={"entry": entry_id})
+            return
         try:
             if not self._ledger.is_held(entry_id):
                 entry = self._ledger.died(entry_id, how_it_ended(status))

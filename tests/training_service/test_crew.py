@@ -136,6 +136,20 @@ def test_stopping_hands_everything_back(ledger: Publications, crew: Callable[...
     assert [entry.deaths for entry in ledger.all()] == [0, 0]
 
 
+def test_being_told_to_stop_is_no_death(ledger: Publications, crew: Callable[..., Crew[Publication]]) -> None:
+    entry = ledger.accept(RUN, promote=True)
+    told = crew("work(ledger, name, lambda entry: os.kill(os.getpid(), signal.SIGTERM) or {})")
+    ticked(told, lambda: ledger.get(entry.id).attempts >= 4)
+    assert ledger.get(entry.id).state not in FINAL_STATES
+    assert ledger.get(entry.id).deaths == 0
+
+
+def test_leaving_work_behind_is_a_death_whatever_the_process_says(ledger: Publications, crew: Callable[..., Crew[Publication]]) -> None:
+    entry = ledger.accept(RUN, promote=True)
+    ticked(crew("ledger.begin(name); sys.exit(75)"), lambda: ledger.get(entry.id).state is JobState.FAILED)
+    assert ledger.get(entry.id).deaths == 3
+
+
 def test_what_is_canceled_stops_even_if_its_process_does_not_listen(ledger: Publications, crew: Callable[..., Crew[Publication]]) -> None:
     entry = ledger.accept(RUN, promote=True)
     deaf = crew(IS_DEAF, grace_s=0.5)
