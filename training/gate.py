@@ -1,4 +1,4 @@
-"""Whether a candidate is good enough to judge people's videos: measured beside the champion, on data that neither has learnt from.
+"""Whether a candidate is good enough to judge people's videos: measured beside the champion, on data that it has not learnt from.
 
 Both see the same clips, so what counts is where they differ. On all frozen sets together the candidate has to be shown not to
 be worse than the champion by more than a named margin; a set too small to show that lets nothing pass. On no set by itself may it be
@@ -74,7 +74,7 @@ def measured(candidate: Contestant, champion: Contestant | None, frozen: Sequenc
     size = max(each.release.size for each in (candidate, champion) if each)
     sets = one_size(frozen, size)
     mine = [reported(candidate, clips) for clips in sets]
-    by_itself = (_finite(candidate), *_floors(pooled(mine), gate))
+    by_itself = (_learnt_from(candidate.release, frozen), _finite(candidate), *_floors(pooled(mine), gate))
     if champion is None:
         return by_itself
     theirs = [reported(champion, clips) for clips in sets]
@@ -104,6 +104,14 @@ def one_size(frozen: Sequence[Clips], size: int) -> list[Clips]:
 
 def reported(contestant: Contestant, clips: Clips) -> Report:
     return evaluate(contestant.network, clips.labelled().resized(contestant.release.size))
+
+
+def _learnt_from(release: Release, frozen: Sequence[Clips]) -> Check:
+    """How many frozen sets the release names among its lessons, and not as validation too: of those it held subjects out."""
+    uses = {use: {data.sha256 for data in release.data if data.use == use} for use in ("train", "unlabelled", "validation")}
+    lessons = (uses["train"] | uses["unlabelled"]) - uses["validation"]
+    known = len(lessons & {clips.sha256 for clips in frozen})
+    return Check(name="learnt from frozen sets", candidate=known, champion=None, limit=0, passed=not known)
 
 
 def _floors(report: Report, gate: Gate) -> list[Check]:

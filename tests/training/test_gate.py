@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from shared.errors import CandidateWorse, DataUnusable
+from shared.releases import DataSet
 from tests.candidates import contestant
 from tests.painted import painted_clips
 from training.datasets import Clips
@@ -59,6 +60,22 @@ def test_a_network_that_knows_nothing_fails_by_itself_and_against_the_champion(g
         "accuracy on others",
     ]
     assert "the champion's is" in reasons[3]
+
+
+@pytest.mark.parametrize(
+    ("uses", "refused"),
+    [
+        (("train",), True),
+        (("unlabelled",), True),
+        (("train", "validation"), False),
+        (("validation",), False),
+    ],
+)
+def test_what_was_learnt_from_measures_nothing_unless_people_were_held_out(good: Contestant, uses: tuple[str, ...], refused: bool) -> None:
+    clips = FROZEN[0]
+    data = tuple(DataSet(name="renamed", use=use, samples=280, licence="CC0", sha256=clips.sha256) for use in uses)
+    told = replace(good, release=good.release.model_copy(update={"data": data}))
+    assert failed(measured(told, good, FROZEN, Gate())) == (["learnt from frozen sets"] if refused else [])
 
 
 def test_a_class_that_was_given_up_is_noticed_though_accuracy_hides_it(good: Contestant) -> None:
