@@ -32,6 +32,7 @@ def admitted(candidate: Path, *, trusted: TrustedKeys) -> Release:
             release = parse(trusted.check(candidate))
         except ReleaseUnsigned as error:
             raise CandidateUnsigned(error.detail, reasons=[error.detail]) from error
+        _check_names(release)
         check_servable(release)
         if WEIGHTS not in release.files:
             raise ModelContractMismatch(f"{MANIFEST} does not name {WEIGHTS}")
@@ -43,6 +44,15 @@ def _check_harmless(candidate: Path) -> None:
     if not candidate.is_dir():
         return  # what is not there does no harm, and is missed next
     reasons = [reason for entry in sorted(os.scandir(candidate), key=lambda entry: entry.name) if (reason := _objection(entry))]
+    if reasons:
+        raise CandidateHostile("; ".join(reasons), reasons=reasons)
+
+
+def _check_names(release: Release) -> None:
+    """Every name is opened and copied later on, so one like `../../x` would lead elsewhere."""
+    reasons = [
+        f"{MANIFEST} names {name!r}, which does not belong into a candidate" for name in sorted(release.files.keys() - {WEIGHTS, CARD})
+    ]
     if reasons:
         raise CandidateHostile("; ".join(reasons), reasons=reasons)
 

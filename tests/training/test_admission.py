@@ -59,6 +59,10 @@ class Bomb:
         return os.system, ("touch /tmp/mien-was-here",)
 
 
+def naming(folder: Path, name: str, digest: str = "0" * 64) -> None:
+    resigned(folder, files={each: file_sha256(folder / each) for each in (WEIGHTS, CARD)} | {name: digest})
+
+
 def pickled(folder: Path) -> None:
     (folder / "weights.pkl").write_bytes(pickle.dumps(Bomb()))
 
@@ -85,8 +89,11 @@ def piped(folder: Path) -> None:
         (linked, "no plain file"),
         (piped, "no plain file"),
         (lambda folder: os.truncate(folder / "release.json", 2**23), "larger than"),
+        (lambda folder: naming(folder, "../../secret"), "secret"),
+        (lambda folder: naming(folder, "/etc/passwd"), "passwd"),
+        (lambda folder: naming(folder, "release.json"), "names 'release.json'"),
     ],
-    ids=["pickle", "torchscript", "python", "hidden", "folder", "link", "linked-weights", "pipe", "huge"],
+    ids=["pickle", "torchscript", "python", "hidden", "folder", "link", "linked-weights", "pipe", "huge", "parent", "absolute", "manifest"],
 )
 def test_what_could_run_or_lead_elsewhere_is_hostile(candidate: Path, harm: Callable[[Path], object], said: str) -> None:
     harm(candidate)
@@ -94,6 +101,14 @@ def test_what_could_run_or_lead_elsewhere_is_hostile(candidate: Path, harm: Call
         admitted(candidate, trusted=SIGNER.trusted)
     assert caught.value.extra["reasons"]
     assert isinstance(caught.value, CandidateRefused)
+
+
+def test_a_name_that_leads_elsewhere_is_hostile_though_its_digest_is_right(candidate: Path) -> None:
+    secret = candidate.parent / "secret"
+    secret.write_text("secret")
+    naming(candidate, "../secret", file_sha256(secret))
+    with pytest.raises(CandidateHostile, match="secret"):
+        admitted(candidate, trusted=SIGNER.trusted)
 
 
 def test_a_pickle_that_is_called_weights_is_never_unpickled(candidate: Path) -> None:
