@@ -37,7 +37,8 @@ class Publisher:
     """One model repository with the Triton that serves it and the Redis that knows its aliases.
 
     Every call may raise ReleaseError, InferenceError, StorageError or QueueUnavailable. Then nothing has changed, but for a
-    publication that Redis's silence stopped at its last step: the release is there, and `promote` makes it champion.
+    publication that Redis's silence stopped at its last step: the release is there, and `promote` makes it champion. A release that
+    served as the newest one may have been given the alias that it served without.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Publisher:
             champion = self._champion(apart_from=release.version)
             network = read_release_network(release, candidate / WEIGHTS)
             checks = self._measured(Contestant(release=release, network=network), champion)
+            self._settle(champion)
             if begun:
                 self._repository.link(release.version)
             else:
@@ -87,7 +89,7 @@ class Publisher:
                 self._prove(release, network)
             self._repository.remember(release.version, champion=champion, checks=checks)
             if promote:
-                self._promote(release.version, champion)
+                self._promote(release.version)
             return self._published(release.version)
 
     def promote(self, version: int) -> None:
@@ -95,7 +97,8 @@ class Publisher:
         with self._repository.changing():
             release = self._published(version)
             self._prove(release, read_release_network(release, self._repository.folder(version) / WEIGHTS))
-            self._promote(version, self._champion(apart_from=version))
+            self._settle(self._champion(apart_from=version))
+            self._promote(version)
 
     def rollback(self) -> int:
         """Make the champion before this one the champion again; its version.
@@ -151,6 +154,14 @@ class Publisher:
         check_servable(release)
         return release
 
+    def _settle(self, champion: int | None) -> None:
+        """Give what serves without anybody's word the alias, where nobody has it.
+
+        So there is a way back to it, and no worker takes a release for the newest one, and thus the champion, before it is proven.
+        """
+        if champion is not None:
+            self._aliases.default_alias(CHAMPION, champion)
+
     # --- while the champion serves on --------------------------------------------------------------------------------
 
     @contextmanager
@@ -178,9 +189,7 @@ class Publisher:
 
     # --- the one step ------------------------------------------------------------------------------------------------
 
-    def _promote(self, version: int, champion: int | None) -> None:
-        if champion is not None:
-            self._aliases.default_alias(CHAMPION, champion)  # so that there is a way back to what served without anybody's word
+    def _promote(self, version: int) -> None:
         self._aliases.promote(CHAMPION, version)
         log.info("promoted", extra={"release": version})
         with ModelServer(self._triton_http) as triton:
