@@ -182,7 +182,7 @@ class Publisher:
                 if not was_ready:
                     triton.load(release.version)
                 check_served(triton, release, network)
-            except InferenceError:
+            except BaseException:  # a SIGTERM as well: nobody else would unload it
                 if not was_ready:
                     _unload(triton, release.version)
                 raise
