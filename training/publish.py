@@ -15,7 +15,14 @@ from typing import Final
 
 import torch
 
-from shared.errors import CandidateNotNewer, InferenceError, InferenceInvalidOutput, ModelVersionUnavailable, NothingToRollBack
+from shared.errors import (
+    CandidateNotNewer,
+    InferenceError,
+    InferenceInvalidOutput,
+    ModelVersionUnavailable,
+    NothingToRollBack,
+    QueueUnavailable,
+)
 from shared.queue import CHAMPION, Alias, WorkerQueue
 from shared.releases import WEIGHTS, Release, check_servable, load, published
 from shared.signatures import Signer, TrustedKeys
@@ -197,12 +204,12 @@ class Publisher:
 
     def _unload_old(self, triton: ModelServer) -> None:
         """Give the memory of former champions back. Jobs that were pinned to one are begun anew with the champion."""
-        champions = (self._aliases.alias(CHAMPION), *self._aliases.alias_history(CHAMPION))[: self._keep_loaded]
-        keep = {*champions, *(self._aliases.alias(alias) for alias in OTHER_ALIASES)}
         try:
+            champions = (self._aliases.alias(CHAMPION), *self._aliases.alias_history(CHAMPION))[: self._keep_loaded]
+            keep = {*champions, *(self._aliases.alias(alias) for alias in OTHER_ALIASES)}
             for version in triton.loaded() - keep:
                 triton.unload(version)
-        except InferenceError as error:  # the promotion is done; the next one tries again
+        except (InferenceError, QueueUnavailable) as error:  # the promotion is done; the next one tries again
             log.warning("could not unload: %s", error.detail)
 
 
