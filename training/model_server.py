@@ -28,7 +28,8 @@ class ModelServer:
     """One Triton. Every call raises InferenceUnavailable when it does not answer, and InferenceError when it refuses."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=ANSWERS_WITHIN_S)
+        # Triton is on the inner network: a proxy that HTTP_PROXY names for other purposes cannot know it.
+        self._http = httpx.Client(base_url=url, timeout=ANSWERS_WITHIN_S, trust_env=False)
 
     def load(self, version: int) -> None:
         """Load both graphs of a published release, and wait until they are warm."""
