@@ -14,7 +14,6 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from shared.expressions import LABELS
 from shared.jobs import Contract
 from shared.results import Label
 
@@ -40,10 +39,6 @@ class Sample(Contract):
     """Whether landmarks were found; otherwise the picture was taken as an already upright face."""
     consent: bool = True
     """Whether it may be trained on. Without consent a sample is never read by training."""
-    scores: Annotated[tuple[float, ...], Field(min_length=len(LABELS), max_length=len(LABELS))] | None = None
-    """A pseudo label: the teacher's score per label, in the order of LABELS. Null for what people labelled, or nobody."""
-    pseudo_labeller: str | None = None
-    """The network that gave `scores`: a release such as `mien_000001`, or the digest of weights that were never released."""
 
 
 class Store(Contract):

@@ -255,6 +255,10 @@ class ClassMissing(DataUnusable):
     """The data has no sample of a label."""
 
 
+class TeacherUnsure(DataUnusable):
+    """The teacher is sure of no unlabelled clip."""
+
+
 class SubjectsLeak(DataUnusable):
     """A person is both learnt from and measured on."""
 

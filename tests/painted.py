@@ -38,6 +38,7 @@ def painted_clips(count: int, *, name: str = "painted", frames: int = 1, seed: i
         targets=targets if labelled else torch.zeros_like(targets),
         subjects=tuple(f"person {row // len(LABELS) % people}" for row in range(count)),
         sources=tuple(f"{name}#{row}" for row in range(count)),
+        licences=("CC0",) * count,
     )
 
 

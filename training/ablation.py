@@ -10,7 +10,7 @@ from typing import Final
 from shared.errors import PlanImpossible
 from shared.expressions import LABELS, REGIONS
 from training.cells import Cell, Cells, Experiment, Teaching, has_clips
-from training.datasets import Clips, read_clips
+from training.datasets import Clips, joined, read_clips
 from training.folds import folds
 from training.markdown import figures_table, percent
 from training.plan import SILENCE, Design, NoiseStrengths, Plan
@@ -160,14 +160,14 @@ def varied(tables: Tables, data: Data, **changed: object) -> list[Experiment]:
 
 def student_of(teacher: Experiment, number: int, *, plan: Plan, data: Data, is_balanced: bool) -> Experiment:
     """The student of a round, whatever its teacher is worth."""
-    if data.unlabelled is None:
+    if not data.unlabelled:
         raise PlanImpossible("a student needs unlabelled clips")
     wanted = plan.pseudo_labelling.model_copy(update={"balanced": is_balanced})
     return replace(
         teacher,
         recipe=plan.student_recipes[min(number, len(plan.student_recipes)) - 1],
         noise=plan.noise,
-        teaching=Teaching(teacher=teacher, unlabelled=data.unlabelled, wanted=wanted),
+        teaching=Teaching(teacher=teacher, unlabelled=replace(joined(data.unlabelled), pseudo_labeller="teacher"), wanted=wanted),
     )
 
 
@@ -191,7 +191,7 @@ def folds_of(tables: Tables, clips: Clips) -> str:
     subjects: list[str] = []
     marks: list[list[Cell]] = []
     for number, (train, test) in enumerate(folds(clips, tables.k), start=1):
-        data = Data(labelled=[train], unlabelled=None, measured=[test])
+        data = Data(labelled=[train], unlabelled=[], measured=[test])
         row = Row(name=f"fold {number} of {clips.name}", experiments=varied(tables, data))
         marks.append(tables.marks(row))
         subjects.append(f"{len(set(test.subjects)):,}")

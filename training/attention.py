@@ -22,6 +22,7 @@ def fit_frame_attention(network: Network, pictures: Clips, *, steps: int, seed: 
     """
     generator = torch.Generator().manual_seed(seed)
     features = encode(network.encoder, pictures)
+    network.cpu()  # the rest is small
     rows_of = {int(label): torch.nonzero(pictures.labels == label).flatten() for label in pictures.labels.unique()}
     neutral = rows_of.get(LABELS.index("neutral"))
     if neutral is None:
@@ -56,5 +57,6 @@ def some_frames(generator: torch.Generator) -> Tensor:
 def encode(encoder: FrameEncoder, pictures: Clips, *, batch: int = 256) -> Tensor:
     """Features (N, F) of the first frame of every clip, without noise."""
     encoder.eval()
+    device = encoder.reduce.weight.device
     groups = pictures.frames[pictures.first].split(batch)
-    return torch.cat([encoder(group.contiguous(memory_format=torch.channels_last))[0] for group in groups])
+    return torch.cat([encoder(group.to(device).contiguous(memory_format=torch.channels_last))[0].cpu() for group in groups])

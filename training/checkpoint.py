@@ -45,7 +45,7 @@ class Run:
         path = self._folder / "checkpoint.pt"
         if not path.exists():
             return 0
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, weights_only=True, map_location="cpu")
         if saved["identity"] != self._identity:
             raise RunMismatch(f"{self._folder} was begun as {saved['identity']}, this is {self._identity}")
         for name, part in parts.items():

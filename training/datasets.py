@@ -39,13 +39,17 @@ class Clips:
     """float32 (N, 7): one-hot where people labelled, soft where a teacher did, all zero where nobody did."""
     subjects: tuple[str, ...]
     sources: tuple[str, ...]
+    licences: tuple[str, ...]
+    """Of each clip: sets are mixed, terms are not."""
+    pseudo_labeller: str | None = None
+    """The network that gave `targets`, where people did not."""
 
     def __post_init__(self) -> None:
         clips = len(self.subjects)
         if clips == 0:
             raise DataUnusable(f"{self.name} has no usable sample on this side")
-        shapes = (self.first.shape, self.count.shape, self.targets.shape, len(self.sources))
-        if shapes != ((clips,), (clips,), (clips, len(LABELS)), clips) or self.frames.dtype != torch.uint8:
+        shapes = (self.first.shape, self.count.shape, self.targets.shape, len(self.sources), len(self.licences))
+        if shapes != ((clips,), (clips,), (clips, len(LABELS)), clips, clips) or self.frames.dtype != torch.uint8:
             raise ValueError(f"{clips} subjects, {shapes}, frames {tuple(self.frames.shape)} {self.frames.dtype}")
         if int((self.first + self.count).max()) > len(self.frames) or int(self.count.min()) < 1:
             raise DataUnusable(f"{self.name} names frames that it does not have")
@@ -78,6 +82,7 @@ class Clips:
             targets=self.targets[index],
             subjects=tuple(self.subjects[row] for row in index.tolist()),
             sources=tuple(self.sources[row] for row in index.tolist()),
+            licences=tuple(self.licences[row] for row in index.tolist()),
         )
 
     def labelled(self) -> Self:
@@ -123,6 +128,7 @@ def joined(parts: list[Clips]) -> Clips:
         targets=torch.cat([part.targets for part in parts]),
         subjects=tuple(subject for part in parts for subject in part.subjects),
         sources=tuple(source for part in parts for source in part.sources),
+        licences=tuple(licence for part in parts for licence in part.licences),
     )
 
 
@@ -157,6 +163,7 @@ def read_clips(folder: Path) -> Clips:
         targets=torch.stack([target(sample) for sample in samples]),
         subjects=tuple(sample.subject for sample in samples),
         sources=tuple(sample.source for sample in samples),
+        licences=tuple(sample.licence or store.licence for sample in samples),
     )
 
 
@@ -192,10 +199,10 @@ def store_digest(store: Store) -> str:
 
 
 def target(sample: Sample) -> Tensor:
-    """float32 (7,): what the sample is said to express."""
-    if sample.label is not None:
-        return nn.functional.one_hot(torch.tensor(LABELS.index(sample.label)), len(LABELS)).float()
-    return torch.tensor(sample.scores if sample.scores is not None else (0.0,) * len(LABELS), dtype=torch.float32)
+    """float32 (7,): what people say that the sample expresses."""
+    if sample.label is None:
+        return torch.zeros(len(LABELS))
+    return nn.functional.one_hot(torch.tensor(LABELS.index(sample.label)), len(LABELS)).float()
 
 
 def luma(frames: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> Tensor:
@@ -228,10 +235,12 @@ def split_by_subject(clips: Clips, *, held_out: float) -> tuple[Clips, Clips]:
 
 
 def check_apart(learnt: list[Clips], measured: list[Clips]) -> None:
-    """Raise SubjectsLeak when a subject of one store is on both sides. A subject's name means something within its store only."""
-    known = {(clips.name, subject) for clips in learnt for subject in clips.subjects}
+    """Raise SubjectsLeak when a subject of one store is on both sides. A subject's name means something within its store only,
+    which is known by its name and by its digest.
+    """
+    known = {(store, subject) for clips in learnt for subject in set(clips.subjects) for store in (clips.name, clips.sha256)}
     for clips in measured:
-        both = sorted({subject for subject in clips.subjects if (clips.name, subject) in known})
+        both = sorted({subject for subject in clips.subjects if {(clips.name, subject), (clips.sha256, subject)} & known})
         if both:
             raise SubjectsLeak(f"{len(both)} subjects of {clips.name} are learnt from and measured on, such as {both[0]}")
 

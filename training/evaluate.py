@@ -98,13 +98,22 @@ def evaluate(network: Network, clips: Clips, *, batch: int = 256) -> Report:
     return Report(scores=judge(network, labelled, batch=batch), labels=labelled.labels)
 
 
+def in_batches(counts: Tensor, frames: int) -> list[Tensor]:
+    """Rows of clips in order, so many to a batch that they have about `frames` frames between them; a longer clip is one by itself."""
+    which = (counts.cumsum(0) - counts) // frames
+    return list(torch.arange(len(counts)).split(torch.unique_consecutive(which, return_counts=True)[1].tolist()))
+
+
 @torch.inference_mode()
 def judge(network: Network, clips: Clips, *, batch: int = 256) -> Tensor:
-    """The scores float32 (N, 7) of clips by all of their frames, without noise, on whichever device the network is."""
+    """The scores float32 (N, 7) of clips by all of their frames, without noise, on whichever device the network is.
+
+    batch: frames at a time, by and large.
+    """
     network.eval()
     device = next(network.parameters()).device
     scores = []
-    for rows in torch.arange(len(clips)).split(batch):
+    for rows in in_batches(clips.count, batch):
         faces = torch.cat([clips.frames_of(row) for row in rows.tolist()]).to(device)
         logits = network(faces.contiguous(memory_format=torch.channels_last), clips.count[rows].to(device))
         scores.append(torch.softmax(logits.float(), dim=1).cpu())

@@ -163,31 +163,29 @@ def identity(train: list[Clips], recipe: Recipe, noise: NoiseStrengths, seed: in
 
 
 def digest(values: Tensor) -> str:
-    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(values.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def smoothed(parts: list[Clips], smoothing: float) -> list[Clips]:
     """The parts with one-hot targets softened: what people are sure of is not quite sure. A teacher's opinion stays as it is."""
-    return [part.with_targets(torch.where(is_one_hot(part.targets), soften(part.targets, smoothing), part.targets)) for part in parts]
-
-
-def is_one_hot(targets: Tensor) -> Tensor:
-    """bool (N, 1)"""
-    return targets.amax(dim=1, keepdim=True) == 1
+    return [part if part.pseudo_labeller else part.with_targets(soften(part.targets, smoothing)) for part in parts]
 
 
 def soften(targets: Tensor, smoothing: float) -> Tensor:
-    return targets * (1 - smoothing) + smoothing / len(LABELS)
+    """The same (N, 7), with what is one-hot spread a little over all labels; a label that a teacher had a say in is soft already."""
+    one_hot = targets.amax(dim=1, keepdim=True) == 1
+    return torch.where(one_hot, targets * (1 - smoothing) + smoothing / len(LABELS), targets)
 
 
 def draw_weights(parts: list[Clips], balance: float) -> Tensor:
-    """How often to draw each clip, float64 (N,): within a part, one over its class's size to the power of `balance`; parts keep
-    their shares.
+    """How often to draw each clip, float64 (N,): within a part that people labelled, one over its class's size to the power of `balance`.
+
+    What a teacher labelled was balanced or not on purpose, and is drawn as it comes. Parts keep their shares.
     """
     weights = []
     for part in parts:
         counts = torch.bincount(part.labels, minlength=len(LABELS)).clamp(min=1)
-        own = counts.double().pow(-balance)[part.labels]
+        own = counts.double().pow(0 if part.pseudo_labeller else -balance)[part.labels]
         weights.append(own * len(part) / own.sum())
     return torch.cat(weights)
 

@@ -11,7 +11,7 @@ from shared.videos import storage_errors, write_durably
 from training import report
 from training.plan import Plan
 from training.pseudo_labels import Lessons, told
-from training.record import CURVES, PLAN, PSEUDO_LABELS, RECORD, REPORT, ROUND, Record, Round
+from training.record import CURVES, PLAN, PSEUDO_LABELS, RECORD, REPORT, ROUND, Record, Round, read_record
 from training.tracker import Tracker
 
 
@@ -29,6 +29,8 @@ class Notebook:
         self.record = Record(name=plan.name)
         if leads:
             keep_plan(folder, plan)
+            if (folder / RECORD).exists():  # what was told stays told while a resumed run goes over it again
+                self.record = read_record(folder)
         self._tracker = Tracker(folder / CURVES, confidence=plan.confidence)
 
     def __enter__(self) -> Self:
@@ -58,8 +60,10 @@ class Notebook:
 
     def finished(self, one: Round) -> None:
         """The round counts from here on."""
-        champion = one.number if one.became_champion else self.record.champion
-        self.record = self.record.model_copy(update={"rounds": (*self.record.rounds, one), "champion": champion})
+        if one not in self.record.rounds:
+            earlier = [each for each in self.record.rounds if each.number < one.number]
+            champion = one.number if one.became_champion else self.record.champion
+            self.record = self.record.model_copy(update={"rounds": (*earlier, one), "champion": champion})
         if self._leads:
             self._write(self.of_round(one.number) / ROUND, one.model_dump_json(indent=1) + "\n")
             self._tracker.round(one)

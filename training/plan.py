@@ -159,7 +159,7 @@ class Plan(Contract):
     """At most so many; it stops at the first round whose student does not beat the champion."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     """Of the bootstrap interval around the gain in macro-F1 that a student must keep above zero."""
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """A run with the same plan, data and code gives the same losses."""
     notes: str = ""
     """Known limits, in plain words; the model card repeats them."""

@@ -30,6 +30,8 @@ class Processes:
         """Meet the others that `torchrun` started; alone without it. Takes this process's GPU where there is one."""
         count, rank, local = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0)))
         device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         if count == 1:
             yield cls(device=device)
             return
@@ -78,7 +80,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         sums = summed(torch.cat([own.sum(dim=(0, 2, 3)), own.square().sum(dim=(0, 2, 3)), size]))
         count = sums[-1]
         mean, square = (sums[:-1] / count).chunk(2)
-        variance = square - mean.square()
+        variance = (square - mean.square()).clamp(min=0)  # rounding may leave less than nothing
         self._remember(mean.detach(), (variance * count / (count - 1)).detach())
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.errors import DataUnusable
+from shared.errors import TeacherUnsure
 from shared.expressions import LABELS
 from training.datasets import Clips
 from training.evaluate import judge
@@ -29,7 +29,7 @@ class Lessons:
 def lessons_of(teacher: Network, unlabelled: Clips, wanted: PseudoLabelling, *, size: int) -> Lessons:
     """Let a teacher that reads crops of `size` label clips, without noise; keep those it is sure of; even the classes out, if wanted.
 
-    May raise DataUnusable.
+    May raise TeacherUnsure.
     """
     sure = confident(unlabelled, judge(teacher, unlabelled.resized(size)), threshold=wanted.threshold)
     even = balanced(sure, per_class=wanted.per_class, most_repeats=wanted.most_repeats) if wanted.balanced else sure
@@ -46,11 +46,11 @@ def softened(labelled: Clips, teacher: Network, share: float, *, size: int) -> C
 def confident(clips: Clips, scores: Tensor, *, threshold: float) -> Clips:
     """The clips whose likeliest label scores at least the threshold, with the scores (N, 7) as their soft labels.
 
-    Raises DataUnusable when there is none.
+    Raises TeacherUnsure when there is none.
     """
     rows = torch.nonzero(scores.amax(dim=1) >= threshold).flatten()
     if len(rows) == 0:
-        raise DataUnusable(f"the teacher is sure of none of the {len(clips)} clips of {clips.name}: no score reaches {threshold}")
+        raise TeacherUnsure(f"the teacher is sure of none of the {len(clips)} clips of {clips.name}: no score reaches {threshold}")
     return clips.with_targets(scores).part(rows)
 
 
@@ -88,7 +88,7 @@ def told(clips: Clips, *, pseudo_labeller: str) -> list[PseudoLabel]:
         PseudoLabel(
             source=clips.sources[row],
             subject=clips.subjects[row],
-            licence=clips.licence,
+            licence=clips.licences[row],
             scores=tuple(round(score, 4) for score in clips.targets[row].tolist()),
             pseudo_labeller=pseudo_labeller,
             times=times[first],

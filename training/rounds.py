@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from shared.errors import PlanImpossible
-from shared.releases import MANIFEST, WEIGHTS, Release, read
+from shared.errors import ModelDigestMismatch, PlanImpossible, TeacherUnsure, TrainingDiverged
+from shared.releases import MANIFEST, WEIGHTS, Release, check_servable, file_sha256, read
 from training.attention import fit_frame_attention
 from training.bootstrap import gain
 from training.candidate import described, described_commit, described_hardware, read_luminance, write_candidate
@@ -33,7 +33,7 @@ class Data:
     """What a plan learns from and is measured on."""
 
     labelled: list[Clips]
-    unlabelled: Clips | None
+    unlabelled: list[Clips]
     measured: list[Clips]
 
     @property
@@ -74,14 +74,18 @@ def run_plan(plan: Plan, folder: Path, *, processes: Processes = ALONE) -> Recor
 
     A killed run goes on from its last epoch and ends with the same numbers. Raises TrainingError kinds, and StorageError.
     """
-    check_plan(plan)
+    check_plan(plan, processes)
     data = gather(plan)
     with Notebook(folder, plan, leads=processes.leads) as notes:
         course = Course(plan=plan, data=data, notes=notes, processes=processes)
         champion = first_teacher(course)
         why = f"it had {plan.rounds} rounds"
         for number in range(1, plan.rounds + 1):
-            student, won = fit_student(course, number, teacher=champion)
+            try:
+                student, won = fit_student(course, number, teacher=champion)
+            except (TrainingDiverged, TeacherUnsure) as error:  # a lost round is no reason to lose the champion
+                why = f"round {number} came to nothing: {error.title()} {error.detail}"
+                break
             if not won:
                 why = f"round {number} did not beat the champion"
                 break
@@ -95,7 +99,7 @@ def first_teacher(course: Course) -> Contestant:
     """The release that the plan names, or a network fitted to what people labelled."""
     plan, notes = course.plan, course.notes
     if plan.teacher is not None:
-        release = read(plan.teacher / MANIFEST)
+        release = read_teacher(plan.teacher)
         network = read_release_network(release, plan.teacher / WEIGHTS)
         teacher = replace(contestant(course, release.name, network, size=release.size), release=release)
         notes.finished(told(teacher, number=0, became_champion=True, why=f"{release.name} was given as the first teacher."))
@@ -105,6 +109,17 @@ def first_teacher(course: Course) -> Contestant:
     why = "The first teacher, fitted to what people labelled."
     notes.finished(told(teacher, number=0, minutes=minutes, became_champion=True, why=why))
     return teacher
+
+
+def read_teacher(folder: Path) -> Release:
+    """A release whose weights may label. Raises ReleaseError where they are not the ones that it names, or read other crops."""
+    release = read(folder / MANIFEST)
+    check_servable(release)
+    expected = release.files.get(WEIGHTS, "none named")
+    actual = file_sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else "missing"
+    if actual != expected:
+        raise ModelDigestMismatch(f"{release.name}/{WEIGHTS}", expected=expected, actual=actual)
+    return release
 
 
 def fit_student(course: Course, number: int, *, teacher: Contestant) -> tuple[Contestant, bool]:
@@ -139,9 +154,10 @@ def fit_student(course: Course, number: int, *, teacher: Contestant) -> tuple[Co
 
 
 def pseudo_labelled(course: Course, teacher: Contestant) -> Lessons | None:
-    if course.data.unlabelled is None:
+    if not course.data.unlabelled:
         return None
-    return lessons_of(teacher.network, course.data.unlabelled, course.plan.pseudo_labelling, size=teacher.size)
+    unlabelled = replace(joined(course.data.unlabelled), pseudo_labeller=teacher.name)
+    return lessons_of(teacher.network, unlabelled, course.plan.pseudo_labelling, size=teacher.size)
 
 
 def fitted(
@@ -163,7 +179,7 @@ def fitted(
         processes=course.processes,
         on_epoch=partial(course.notes.epoch, number),
     )
-    network = fit_of_round.network
+    network = fit_of_round.network.to(course.processes.device)
     read_luminance(network.encoder)
     if recipe.design.frame_attention and all(int(part.count.max()) == 1 for part in lessons):
         fit_frame_attention(network, joined(course.data.labelled), steps=recipe.attention_steps, seed=plan.seed + number)
@@ -210,7 +226,7 @@ def leave_candidate(course: Course, champion: Contestant, folder: Path) -> None:
         metrics={name: report.figures() for name, report in champion.reports.items()},
         data=(
             *described(data.labelled, "train"),
-            *described([data.unlabelled] if data.unlabelled else [], "unlabelled"),
+            *described(data.unlabelled, "unlabelled"),
             *described(data.measured, "validation"),
         ),
         commit=described_commit(),
@@ -265,15 +281,30 @@ def gather(plan: Plan) -> Data:
     if not measured:
         raise PlanImpossible("nothing is measured on: name a frozen store, or hold some subjects out")
     unlabelled = [clips.part(list(range(len(clips))) * source.repeat) for source in plan.unlabelled for clips in [read_clips(source.store)]]
+    check_names([*labelled, *unlabelled, *measured])
     check_apart([*labelled, *unlabelled], measured)
     check_classes(labelled)
-    data = Data(labelled=labelled, unlabelled=joined(unlabelled) if unlabelled else None, measured=measured)
+    data = Data(labelled=labelled, unlabelled=unlabelled, measured=measured)
     check_sizes(plan, data)
     return data
 
 
-def check_plan(plan: Plan) -> None:
+def check_names(parts: list[Clips]) -> None:
+    """Figures and cards know a set by its name: raise PlanImpossible where two sets have the same."""
+    digests: dict[str, set[str]] = {}
+    for part in parts:
+        digests.setdefault(part.name, set()).add(part.sha256)
+    twice = sorted(name for name, stores in digests.items() if len(stores) > 1)
+    if twice:
+        raise PlanImpossible(f"several stores are named {', '.join(twice)}")
+
+
+def check_plan(plan: Plan, processes: Processes) -> None:
     """Raise PlanImpossible for what no data could mend."""
+    for recipe, noise in ((plan.teacher_recipe, plan.teacher_noise), *((recipe, plan.noise) for recipe in plan.student_recipes)):
+        if noise.groups_per_batch % processes.count or noise.groups_per_batch > recipe.batch:
+            groups = f"{noise.groups_per_batch} groups of noise per batch of {recipe.batch}"
+            raise PlanImpossible(f"{groups} cannot be shared by {processes.count} processes")
     if plan.rounds and not plan.unlabelled and not plan.pseudo_labelling.soften_labels:
         raise PlanImpossible("a round needs unlabelled clips, or labels that the teacher may soften")
     teacher = plan.teacher_recipe.design if plan.teacher is None else Design(width=read(plan.teacher / MANIFEST).width)
@@ -288,10 +319,12 @@ def check_plan(plan: Plan) -> None:
 
 def check_sizes(plan: Plan, data: Data) -> None:
     """Everything is cropped at one size, and every recipe ends with it: a network is measured at the size it is served at."""
-    sizes = {part.size for part in [*data.labelled, *data.measured, *([data.unlabelled] if data.unlabelled else [])]}
+    sizes = {part.size for part in [*data.labelled, *data.measured, *data.unlabelled]}
     if len(sizes) > 1:
         raise PlanImpossible(f"the stores are cropped at {sorted(sizes)} pixels")
     fitted_recipes = (*((plan.teacher_recipe,) if plan.teacher is None else ()), *(plan.student_recipes if plan.rounds else ()))
     for recipe in fitted_recipes:
+        if max(stretch.size for stretch in recipe.stretches) > data.size:
+            raise PlanImpossible(f"a recipe asks for more than the {data.size} pixels that the stores are cropped at")
         if recipe.stretches[-1].size != data.size:
             raise PlanImpossible(f"a recipe ends at {recipe.stretches[-1].size} pixels, and the stores are cropped at {data.size}")

@@ -176,4 +176,5 @@ def random_clips(count: int) -> Clips:
         targets=nn.functional.one_hot(labels, len(LABELS)).float(),
         subjects=names,
         sources=names,
+        licences=names,
     )

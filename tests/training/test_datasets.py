@@ -31,12 +31,11 @@ def sample(first: int, **changes: object) -> Sample:
 
 
 def test_reads_clips_with_their_labels_and_frames(tmp_path: Path) -> None:
-    soft = (0.1, 0.0, 0.0, 0.6, 0.3, 0.0, 0.0)
-    samples = [sample(0), sample(1, count=3, label="sad", subject="b"), sample(4, label=None), sample(5, label=None, scores=soft)]
+    samples = [sample(0), sample(1, count=3, label="sad", subject="b"), sample(4, label=None), sample(5, licence="CC-BY")]
     clips = read_clips(write_store(tmp_path / "s", samples))
     assert clips.labels[:2].tolist() == [LABELS.index("happy"), LABELS.index("sad")]
     assert clips.is_labelled.tolist() == [True, True, False, True]
-    torch.testing.assert_close(clips.targets[3], torch.tensor(soft))
+    assert clips.licences == ("CC0", "CC0", "CC0", "CC-BY")
     assert clips.subjects == ("a", "b", "a", "a")
     assert [clips.frames_of(row)[:, 0, 0, 0].tolist() for row in range(4)] == [[0], [1, 2, 3], [4], [5]]
     assert len(clips.labelled()) == 3

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,9 +162,10 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
 def test_people_are_not_quite_sure_but_teachers_are_taken_at_their_word() -> None:
     clips = painted_clips(2)
     soft = torch.full((1, 7), 1 / 7)
-    (mixed,) = smoothed([clips.with_targets(torch.cat([clips.targets[:1], soft]))], 0.14)
+    mixed, taught = smoothed([clips.with_targets(torch.cat([clips.targets[:1], soft])), replace(clips, pseudo_labeller="round-0")], 0.14)
     assert mixed.targets[0, 0] == pytest.approx(0.88)
     torch.testing.assert_close(mixed.targets[1:], soft)
+    assert torch.equal(taught.targets, clips.targets), "also where a teacher is quite sure"
 
 
 def test_balance_draws_small_classes_more_often_and_keeps_the_shares_of_parts() -> None:
@@ -172,3 +174,4 @@ def test_balance_draws_small_classes_more_often_and_keeps_the_shares_of_parts() 
     assert as_it_comes.tolist() == [1.0] * 10
     assert even[:4].sum() == pytest.approx(float(even[4]))
     assert even[:5].sum() == pytest.approx(5)
+    assert draw_weights([replace(clips, pseudo_labeller="round-0")], 1.0).tolist() == [1.0] * 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.errors import ClassMissing, DataUnusable, PlanImpossible, RunMismatch, SubjectsLeak
+from shared.errors import ClassMissing, DataUnusable, ModelDigestMismatch, PlanImpossible, RunMismatch, SubjectsLeak
 from shared.releases import MANIFEST, WEIGHTS, file_sha256, read
 from tests.painted import write_painted_store
 from training import rounds
@@ -133,6 +133,22 @@ def test_a_release_can_be_the_first_teacher(plan: Plan, tmp_path: Path) -> None:
         assert not (tmp_path / "second" / CANDIDATE).exists(), "the teacher is a release already"
 
 
+def test_a_teacher_whose_weights_were_changed_teaches_nothing(plan: Plan, tmp_path: Path) -> None:
+    run_plan(changed(plan, rounds=0), tmp_path / "first")
+    teacher = tmp_path / "first" / CANDIDATE
+    (teacher / WEIGHTS).write_bytes((teacher / WEIGHTS).read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelDigestMismatch):
+        run_plan(changed(plan, teacher=teacher), tmp_path / "second")
+
+
+def test_a_round_that_comes_to_nothing_does_not_cost_the_champion(plan: Plan, tmp_path: Path) -> None:
+    unsure = PseudoLabelling(threshold=1.0)
+    record = run_plan(changed(plan, pseudo_labelling=unsure), tmp_path)
+    assert record.finished
+    assert record.why.startswith("round 1 came to nothing: The teacher is sure of no unlabelled clip.")
+    assert read(tmp_path / CANDIDATE / MANIFEST).training["champion"] == "round-0"
+
+
 def test_a_student_may_begin_with_its_teachers_weights(plan: Plan, tmp_path: Path) -> None:
     still = plan.student_recipes[0].model_copy(update={"from_teacher": True, "learning_rate": 1e-9})
     record = run_plan(changed(plan, student_recipes=(still,), rounds=1), tmp_path)
@@ -159,7 +175,11 @@ def test_plans_that_contradict_themselves_or_their_data_are_refused_before_anyth
     for refused, values, words in (
         (PlanImpossible, {"unlabelled": ()}, "unlabelled"),
         (PlanImpossible, {"frozen": (), "labelled": (Source(store=stores / "labelled"),)}, "measured"),
-        (PlanImpossible, {"teacher_recipe": narrow.model_copy(update={"stretches": (Stretch(epochs=1, size=64),)})}, "64 pixels"),
+        (
+            PlanImpossible,
+            {"teacher_recipe": narrow.model_copy(update={"stretches": (Stretch(epochs=1, size=64),)})},
+            "more than the 32 pixels",
+        ),
         (PlanImpossible, {"teacher_recipe": wide, "student_recipes": (narrow,)}, "narrower"),
         (DataUnusable, {"frozen": (stores / "nowhere",)}, "no crop store"),
         (SubjectsLeak, {"frozen": (stores / "labelled",), "labelled": (Source(store=stores / "labelled"),)}, "person"),
