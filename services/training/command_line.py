@@ -15,8 +15,8 @@ from shared.jobs import Failure
 
 log = logging.getLogger(__name__)
 
-ENDS_WITHIN_S: Final = 360.0
-"""More than Triton is given to load a release."""
+ENDS_WITHIN_S: Final = 660.0
+"""More than Triton is given to load a release: 300 s for each of its two graphs."""
 
 
 class CommandLine:
@@ -28,7 +28,10 @@ class CommandLine:
         self._environment = environment
 
     async def run(self, *arguments: str) -> dict[str, Any]:
-        """What the command answers with. Raises the MienError that it failed with, InternalError where it says nothing."""
+        """What the command answers with. Raises the MienError that it failed with, InternalError where it says nothing.
+
+        One that does not end in time is killed and raises DependencyUnavailable: what it waits for is the model server.
+        """
         process = await asyncio.create_subprocess_exec(
             self._python,
             *("-m", "training", *arguments, "--json"),
@@ -40,6 +43,9 @@ class CommandLine:
         try:
             async with asyncio.timeout(ENDS_WITHIN_S):
                 output, errors = await process.communicate()
+        except TimeoutError:
+            log.warning("command does not end", extra={"arguments": arguments})
+            raise told(InferenceUnavailable()) from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -57,10 +63,14 @@ def error_in(output: bytes) -> MienError:
         failure = Failure.model_validate_json(output)
     except ValidationError:
         return InternalError()
-    kind = kinds().get(failure.code, InternalError)
-    if kind is InferenceUnavailable:
+    return told(kinds().get(failure.code, InternalError)(failure.detail))
+
+
+def told(error: MienError) -> MienError:
+    """The error as this service's API knows it."""
+    if type(error) is InferenceUnavailable:
         return DependencyUnavailable("The model server does not answer.", dependency="triton")
-    return kind(failure.detail)
+    return error
 
 
 def kinds() -> dict[str, type[MienError]]:
