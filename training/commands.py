@@ -1,10 +1,11 @@
 """What each command of `python -m training` does. A command answers with data; `training.__main__` prints it."""
 
 import json
+import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import BaseModel, ValidationError
 
 from shared import releases
-from shared.errors import KeyUnusable, PlanImpossible, QueueUnavailable, RunNotFound
+from shared.errors import KeyUnusable, ModelContractMismatch, ModelVersionUnavailable, PlanImpossible, QueueUnavailable, RunNotFound
 from shared.jobs import FINAL_STATES, JobState
 from shared.queue import CHAMPION, WorkerQueue
 from shared.releases import Release
@@ -30,6 +31,8 @@ from training.work import work
 
 if TYPE_CHECKING:
     from training.publish import Publisher
+
+log = logging.getLogger(__name__)
 
 FOLLOWS_WITHIN_S: Final = 60.0
 """How long processes under `torchrun` wait for the first one to have accepted the run."""
@@ -140,7 +143,7 @@ class Commands:
 
     def list_releases(self) -> Answer:
         champion = self._champion()
-        found = [self._release(version) for version in releases.published(self._settings.models)]
+        found = list(self._readable())
         return Answer(data=found, lines=[release_in_a_line(each, champion=champion) for each in found] or ["no releases"])
 
     def show_release(self, version: int) -> Answer:
@@ -178,6 +181,14 @@ class Commands:
     def _now_champion(self, version: int) -> Answer:
         release = self._release(version)
         return Answer(data=release, lines=[f"{release.name} is champion"])
+
+    def _readable(self) -> Iterator[Release]:
+        """Every release but those whose `release.json` cannot be read: they must not hide the others."""
+        for version in releases.published(self._settings.models):
+            try:
+                yield self._release(version)
+            except (ModelVersionUnavailable, ModelContractMismatch) as error:
+                log.warning("%s cannot be read: %s", releases.folder_name(version), error.code())
 
     def _release(self, version: int) -> Release:
         return releases.read(self._settings.models / releases.folder_name(version) / releases.MANIFEST)

@@ -191,6 +191,15 @@ def test_stores_and_releases_are_listed(trained: Shell) -> None:
     assert "mien" not in trained("releases", "compare", "1", "1").stderr
 
 
+def test_a_release_that_cannot_be_read_hides_no_other(shell: Shell) -> None:
+    for version in (1, 2):
+        write_random_release(shell.home / "models" / f"mien_{version:06}")
+    (shell.home / "models" / "mien_000001" / "release.json").write_text("{")
+    listed = shell("releases", "list", "--json")
+    assert len(json.loads(listed.stdout)) == 1
+    assert "mien_000001 cannot be read: model-contract-mismatch\n" in listed.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
