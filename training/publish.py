@@ -215,7 +215,11 @@ class Publisher:
 
 @torch.inference_mode()
 def check_served(triton: ModelServer, release: Release, network: Network) -> None:
-    """Raise InferenceInvalidOutput unless Triton gives the eager network's numbers."""
+    """Raise InferenceInvalidOutput unless Triton gives the eager network's numbers, within graphs.TOLERANCE.
+
+    The eager network computes in float32 on a CPU. A Triton on a GPU has to run with NVIDIA_TF32_OVERRIDE=0: libtorch otherwise lets
+    convolutions round their inputs to TF32's ten bits of mantissa, steps of 1e-3, with which a right release may be refused.
+    """
     faces, features, mask = examples(release, batch=2, frames=3)
     answers = {
         "frames": (network.encoder(faces), triton.frames(release, faces)),
