@@ -69,7 +69,7 @@ class Commands:
             return self._follow(target)
         run = self._accepted(target)
         if run.state is not JobState.SUCCEEDED:
-            work(self._runs, run.id, self._train)
+            work(self._runs, run.id, self._train, alone=os.environ.get("WORLD_SIZE", "1") == "1")
         return self.show_run(run.id)
 
     def _follow(self, target: str) -> Answer:

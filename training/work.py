@@ -24,26 +24,31 @@ CANCEL_WITHIN_S: Final = 1.0
 E = TypeVar("E", bound=Entry)
 
 
-def work(ledger: Ledger[E], entry_id: str, task: Callable[[E], dict[str, object]]) -> E:
+def work(ledger: Ledger[E], entry_id: str, task: Callable[[E], dict[str, object]], *, alone: bool = True) -> E:
     """Do `task`, whose answer are fields of the entry; the entry as it is in the end.
+
+    Not `alone`, the task takes other processes too, and the death of one of them raises anything here. So what is no MienError leaves
+    the entry running and is raised: whoever looks for work next counts it as a death, and tries again.
 
     Raises RunConflict when another process works on the entry, or it has ended.
     """
     with ledger.hold(entry_id):
         try:
-            return _attempt(ledger, ledger.begin(entry_id), task)
+            return _attempt(ledger, ledger.begin(entry_id), task, alone=alone)
         except (SystemExit, KeyboardInterrupt):
             ledger.hand_back(entry_id)
             raise
 
 
-def _attempt(ledger: Ledger[E], entry: E, task: Callable[[E], dict[str, object]]) -> E:
+def _attempt(ledger: Ledger[E], entry: E, task: Callable[[E], dict[str, object]], *, alone: bool) -> E:
     try:
         with stopped_when_canceled(ledger, entry.id), storage_errors():
             result = task(entry)
     except MienError as error:
         return ledger.fail(entry.id, Failure.of(error))
     except Exception:
+        if not alone:
+            raise
         log.exception("a bug")
         return ledger.fail(entry.id, Failure.of(InternalError("its log says more")))
     return ledger.succeed(entry.id, **result)

@@ -141,6 +141,17 @@ def test_an_error_of_ours_is_the_runs_failure_and_a_bug_is_not_told(runs: Runs) 
     assert "secret" not in failure.model_dump_json()
 
 
+def test_what_the_death_of_another_process_raises_here_is_no_failure(runs: Runs) -> None:
+    def left_alone(_: Run) -> dict[str, object]:
+        raise RuntimeError("Connection closed by peer")
+
+    run = runs.accept(PLAN)
+    with pytest.raises(RuntimeError):
+        work(runs, run.id, left_alone, alone=False)
+    assert (runs.get(run.id).state, runs.is_held(run.id)) == (JobState.RUNNING, False)
+    assert (runs.died(run.id, "with exit status 1").state, runs.get(run.id).deaths) == (JobState.QUEUED, 1)
+
+
 def test_whoever_is_told_to_stop_hands_the_run_back(runs: Runs) -> None:
     def stopped(_: Run) -> dict[str, object]:
         raise SystemExit(75)
