@@ -1,6 +1,7 @@
 """The whole training road on the real stack: from crops to a run, to the release that judges the next video, and back."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,8 @@ def untaught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mien]:
     try:
         find_wheel(), find_libpython()
     except TritonMissing as error:
+        if os.environ.get("CI") == "true":
+            raise
         pytest.skip(str(error))
     home = tmp_path / "home"
     write_painted_store(home / "crops" / "painted", 280)
