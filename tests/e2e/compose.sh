@@ -115,7 +115,7 @@ is_ready() { curl --fail --silent "$url/readyz" && curl --fail --silent "$traini
 
 # What is signed serves, and nobody but who publishes can read what it is signed with.
 expect_signed() {
-    compose exec -T preprocess sh -c 'test -s /models/mien_000001/release.json.sig && test -s /trust/trusted.pem' || fail "no signature"
+    compose exec -T preprocess sh -c 'test -s /models/mien_[0-9]*[0-9]/release.json.sig && test -s /trust/trusted.pem' || fail "no signature"
     ! compose exec -T preprocess test -e /keys || fail "the worker sees the private key"
     ! compose exec -T training sh -c 'echo >>/keys/signing.pem' 2>/dev/null || fail "the training service can change the private key"
 }

@@ -17,6 +17,7 @@ from deploy.clip import make_clip
 from deploy.stack import Stack, newest_release
 from deploy.supervisor import StackError
 from deploy.triton.server import TritonMissing, find_libpython, find_wheel
+from shared import releases
 
 JOB_TIMEOUT_S = 90
 RAW = {"Content-Type": "application/octet-stream"}
@@ -30,6 +31,11 @@ class Mien:
     http: httpx.Client
     shipped: bool
     """Whether the release is the one that ships, and its verdicts mean something."""
+
+    @property
+    def release(self) -> int:
+        """The version that judges."""
+        return releases.published(self.stack.models)[-1]
 
     def submit(self, video: bytes | Path, **options: float) -> httpx.Response:
         content = video.read_bytes() if isinstance(video, Path) else video
