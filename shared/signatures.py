@@ -16,10 +16,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from shared.errors import KeyUnusable, ModelVersionUnavailable, ReleaseUnsigned
-from shared.releases import MANIFEST, SIGNATURE
+from shared.releases import CARD, MANIFEST, SIGNATURE, WEIGHTS
 from shared.videos import write_durably
 
 _PEM_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----", re.DOTALL)
+
+_HALF_WRITTEN: Final = re.compile(rf"\.({'|'.join(map(re.escape, (MANIFEST, SIGNATURE, WEIGHTS, CARD)))})\.[0-9a-f]{{32}}")
+"""What `write_durably` calls a file that is not whole yet."""
 
 
 class TrustedKeys:
@@ -94,7 +97,13 @@ class Signer:
         return self._key.sign((folder / MANIFEST).read_bytes())
 
     def sign(self, folder: Path) -> None:
-        """Write `release.json.sig`, durably. Raises OSError."""
+        """Write `release.json.sig`, durably, and remove what writers that were killed left beside it. Raises OSError.
+
+        A candidate that a resumed run writes again may hold such leftovers, and would be refused for them.
+        """
+        for path in folder.iterdir():
+            if _HALF_WRITTEN.fullmatch(path.name):
+                path.unlink()
         write_durably(folder / SIGNATURE, self.signature(folder))
 
 

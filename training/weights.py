@@ -45,5 +45,6 @@ def read_network(path: Path, design: Design) -> Network:
     try:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise ModelContractMismatch(str(error)) from error
+        first, *rest = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ModelContractMismatch(f"{first} And {len(rest)} more." if rest else first) from error
     return network.eval()

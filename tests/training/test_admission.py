@@ -52,6 +52,19 @@ def test_a_candidate_needs_no_card(candidate: Path) -> None:
     assert set(admitted(candidate, trusted=SIGNER.trusted).files) == {WEIGHTS}
 
 
+def test_what_a_killed_run_left_half_written_is_gone_when_the_candidate_is_signed(candidate: Path) -> None:
+    for name in (WEIGHTS, "release.json.sig"):
+        (candidate / f".{name}.{'0' * 32}").write_bytes(b"half")
+    with pytest.raises(CandidateHostile):
+        admitted(candidate, trusted=SIGNER.trusted)
+    (candidate / ".hidden").touch()
+    SIGNER.sign(candidate)
+    with pytest.raises(CandidateHostile, match=r"^'\.hidden'[^;]*$"):
+        admitted(candidate, trusted=SIGNER.trusted)
+    (candidate / ".hidden").unlink()
+    assert admitted(candidate, trusted=SIGNER.trusted).version == 4
+
+
 class Bomb:
     """What a hostile pickle is: code that runs as it is read."""
 
