@@ -16,6 +16,10 @@ from shared.errors import InferenceUnavailable, InternalError, JobNotFound, Medi
 from shared.jobs import FINAL_STATES, Failure, Job, JobState, Progress, Timings
 from shared.queue import Beat, GatewayQueue, Lease, WorkerQueue
 
+REMEMBERED = 20
+"""Versions of an alias before the present one that the queue can go back to."""
+
+
 MAX_ATTEMPTS: Final = 3
 MAX_ERRORS: Final = 2
 LEASE_S: Final = 3600.0
@@ -227,6 +231,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.workers[worker].promote("champion", version)
         if self.champions[-1:] != [version]:
             self.champions.append(version)
+            del self.champions[: -1 - REMEMBERED]
 
     @rule(worker=st.integers(0, 1), to=st.none() | st.integers(1, 4))
     def roll_back(self, worker: int, to: int | None) -> None:
