@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shared.errors import PlanImpossible
-from shared.releases import WEIGHTS, DataSet, Release, file_sha256
+from shared.releases import MANIFEST, WEIGHTS, DataSet, Release, file_sha256
 from shared.videos import storage_errors, write_durably
 from training.card import CARD, render
 from training.datasets import Clips
@@ -42,7 +42,7 @@ def write_candidate(network: Network, release: Release, folder: Path) -> Release
     with storage_errors():
         write_durably(folder / CARD, render(release).encode())
         whole = release.model_copy(update={"files": {name: file_sha256(folder / name) for name in (WEIGHTS, CARD)}})
-        write_durably(folder / "release.json", whole.model_dump_json(indent=1).encode() + b"\n")
+        write_durably(folder / MANIFEST, whole.model_dump_json(indent=1).encode() + b"\n")
     return whole
 
 

@@ -4,12 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from training.bootstrap import RESAMPLES
-
-Interval = tuple[float, float]
-"""Low and high."""
+from training.bootstrap import RESAMPLES, Interval, interval
 
 
 def intervals(confusion: Sequence[Sequence[int]], *, confidence: float, seed: int = 0) -> tuple[Interval, Interval]:
@@ -26,10 +22,3 @@ def intervals(confusion: Sequence[Sequence[int]], *, confidence: float, seed: in
     present = truths > 0
     f1 = (2 * right / (truths + verdicts).clamp(min=1) * present).sum(dim=1) / present.sum(dim=1)
     return interval(right.sum(dim=1) / samples, confidence), interval(f1, confidence)
-
-
-def interval(figures: Tensor, confidence: float) -> Interval:
-    """Where the middle of the figures lies, leaving as many out on either side."""
-    tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
-    low, high = figures.double().quantile(tails).tolist()
-    return low, high

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from training.bootstrap import interval
 from training.evaluate import Report
-from training.uncertainty import interval, intervals
+from training.uncertainty import intervals
 
 
 def verdicts() -> Report:
