@@ -81,8 +81,32 @@ class MediaTimestampsInvalid(MediaError):
     """The video's frames carry no usable clock."""
 
 
+class MediaContainerNotAllowed(MediaError):
+    """The upload is of a kind that is recognised and not taken, such as a playlist."""
+
+
+class MediaEncrypted(MediaError):
+    """The video is encrypted."""
+
+
+class MediaFramesExceeded(MediaError):
+    """The video has more frames than the limit."""
+
+
+class MediaRangeEmpty(MediaError):
+    """The video has no frame in the part that was asked for."""
+
+
 class DecodeTimeout(MediaError):
     """The video could not be decoded within the time limit."""
+
+
+class DecodeMemoryExceeded(MediaError):
+    """The video needs more memory to be decoded than the limit."""
+
+
+class DecodeCrashed(MediaError):
+    """The decoder died of the video."""
 
 
 # --- the model -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ results' addresses, never media. Only `shared.queue` changes it.
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.errors import MienError
 
@@ -53,14 +53,48 @@ Consent = Annotated[bool, Field(strict=True, examples=[False]), BeforeValidator(
 """`true` or `false`, as JSON or as the word: nobody's agreement is read into a `1` or an `on`."""
 
 
+class Enhance(StrEnum):
+    """Whether dark pictures are brightened before faces are looked for and judged."""
+
+    AUTO = "auto"
+    """Those that are darker than the luminance rule allows."""
+    ALWAYS = "always"
+    """Every one."""
+    NEVER = "never"
+    """None."""
+
+
+MAX_FACES: Final = 32
+"""Faces of one frame that are followed, at most."""
+
+
 class Options(Contract):
     """What a client may ask for, beside the video itself."""
 
+    start_ms: Annotated[Milliseconds, Field(examples=[0])] = 0
+    """Media time of the first frame that is looked at."""
+    end_ms: Annotated[int | None, Field(gt=0, examples=[None])] = None
+    """Media time before which the last frame lies that is looked at; null for the whole rest. After `start_ms`."""
     sample_fps: Annotated[float, Field(gt=0, le=60, examples=[8.0])] = 8.0
     """Frames per second of media time that are looked at. A slower video is used frame by frame."""
+    min_face: Annotated[int | None, Field(ge=20, le=2000, examples=[None])] = None
+    """Side of the smallest face that is looked for, in pixels of the upright video; smaller takes longer. Null takes a sixteenth of the
+    video's longer side, and 24 at least."""
+    max_faces: Annotated[int, Field(ge=1, le=MAX_FACES, examples=[MAX_FACES])] = MAX_FACES
+    """Faces of one frame that are judged: the largest."""
+    enhance: Annotated[Enhance, Field(examples=["auto"])] = Enhance.AUTO
+    """Whether dark pictures are brightened."""
+    model_version: Annotated[int | None, Field(ge=1, le=999_999, examples=[None])] = None
+    """The release that judges; null for the one that is the champion when the analysis starts."""
     training_consent: Consent = False
     """Whether the people shown have agreed that faces cut from this video are used, without labels, to train later models. Without
     a yes they never are, and an analysis that is deleted is in no training data that is gathered from then on."""
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> "Options":
+        if self.end_ms is not None and self.end_ms <= self.start_ms:
+            raise ValueError("end_ms must lie after start_ms")
+        return self
 
 
 class Progress(Contract):
@@ -74,6 +108,8 @@ class Progress(Contract):
     """Sampled frames expected, estimated from the container's duration; null while unknown."""
     percent: Annotated[int, Field(ge=0, le=100, examples=[63])] = 0
     """0 to 100; 100 only once the job has succeeded."""
+    seconds_left: Annotated[int | None, Field(ge=0, examples=[4])] = None
+    """Wall-clock seconds that the running attempt is expected to take yet, at the speed it had so far; null while unknown."""
 
 
 class Timings(Contract):
@@ -82,11 +118,15 @@ class Timings(Contract):
     queue: Milliseconds = 0
     """From acceptance to the start of the attempt that finished."""
     decode: Milliseconds = 0
-    """Reading, decoding and converting the sampled frames."""
+    """Waiting for the decoder, a process of its own: time in which there was nothing else to do."""
+    enhance: Milliseconds = 0
+    """Measuring how dark frames are, and brightening those that are too dark."""
     detect: Milliseconds = 0
-    """Finding faces and landmarks (MTCNN), following them, and cutting the regions."""
+    """Finding faces and landmarks (MTCNN)."""
+    follow: Milliseconds = 0
+    """Giving faces their tracks, and cutting the regions of those that are fit to be judged."""
     infer: Milliseconds = 0
-    """Encoding frames and judging clips (Triton)."""
+    """Encoding faces and judging clips (Triton), beside the other stages: their sum may be more than the total."""
     total: Milliseconds = 0
     """The whole attempt, from its start to its end."""
 

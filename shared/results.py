@@ -9,12 +9,14 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from shared.expressions import LABELS, REGIONS
-from shared.jobs import Contract, Milliseconds
+from shared.jobs import Contract, Enhance, Milliseconds
 
 Label = Literal["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
 assert get_args(Label) == LABELS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+TrackId = Annotated[str, Field(pattern=r"^t[1-9]\d*$", examples=["t1"])]
 
 SCORES_EXAMPLE = {"angry": 0.01, "disgust": 0.01, "fear": 0.02, "happy": 0.88, "neutral": 0.05, "sad": 0.02, "surprise": 0.01}
 REGION_EXAMPLE = {"face": 0.41, "eyes": 0.2, "mouth": 0.39}
@@ -51,6 +53,13 @@ class Window(Verdict):
     """Face frames that were used."""
 
 
+class TrackWindow(Window):
+    """A window of a track, by itself: what can be read of an analysis that still runs."""
+
+    track_id: TrackId
+    """The track, as in the result."""
+
+
 class DecidingFrame(Contract):
     """One of the frames that weighed most in a track's verdict."""
 
@@ -76,8 +85,8 @@ class Explanation(Contract):
 class Track(Contract):
     """One face, followed through the video. Not an identity: a person who leaves and returns may be a new track."""
 
-    track_id: Annotated[str, Field(pattern=r"^t[1-9]\d*$", examples=["t1"])]
-    """Unique within this result only, numbered by first appearance."""
+    track_id: TrackId
+    """Unique within this result only, numbered in the order in which faces were seen often enough to be trusted."""
     start_ms: Annotated[Milliseconds, Field(examples=[0])]
     """First sampled frame the face was seen in."""
     end_ms: Annotated[Milliseconds, Field(examples=[2367])]
@@ -106,7 +115,24 @@ class Coverage(Contract):
     faces_used: Annotated[int, Field(ge=0, examples=[18])]
     """Faces that were judged."""
     dropped: Annotated[dict[str, int], Field(examples=[{"too_small": 1}])]
-    """Detected faces that were not judged, counted by reason; they make up faces_found - faces_used."""
+    """Detected faces that were not judged, counted by reason; they make up faces_found - faces_used. `uncertain`: the
+    detector was not sure; `too_small`, `blurred`, `turned_away`: nothing can be read from it; `short_track`: seen only once; `too_many`:
+    more in one frame than `max_faces`."""
+
+
+class Enhancement(Contract):
+    """What was done against the dark."""
+
+    asked: Annotated[Enhance, Field(examples=["auto"])] = Enhance.AUTO
+    """As on submission."""
+    method: Annotated[str, Field(examples=["none"])] = "none"
+    """How those that were brightened were; `none` where none was."""
+    frames: Annotated[int, Field(ge=0, examples=[0])] = 0
+    """Sampled frames that were brightened."""
+    luminance_before: Annotated[Fraction | None, Field(examples=[None])] = None
+    """Mean luma (BT.601) of those frames as they were decoded; null when there are none."""
+    luminance_after: Annotated[Fraction | None, Field(examples=[None])] = None
+    """Mean luma of the same frames as they were looked at."""
 
 
 class Media(Contract):
@@ -148,8 +174,10 @@ class Result(Contract):
     """What the decoder found."""
     coverage: Coverage
     """How much of the video the verdicts rest on."""
+    enhancement: Enhancement = Enhancement()
+    """What was done against the dark."""
     tracks: tuple[Track, ...]
-    """By first appearance. Empty when no face was found."""
+    """By number. Empty when no face was found."""
     warnings: tuple[str, ...] = ()
     """Codes of what was imperfect, such as `partial-decode`."""
     disclosure: str = (

@@ -7,6 +7,7 @@
       analyses/<job id>/
         manifest.json            the job as it was accepted, so that Redis could be rebuilt
         video                    the upload
+        windows-<n>.jsonl        what attempt <n> has judged so far: a shared.results.TrackWindow per line
         result.json              shared.results.Result, once the job has succeeded
 
 A file is visible under its final name only when it is whole and on the disk: written aside, fsynced, renamed, and the
@@ -17,8 +18,9 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -27,7 +29,7 @@ from pydantic import ValidationError
 
 from shared.errors import InsufficientStorage, MediaMissing, ResultGone, ResultUnreadable, StorageError
 from shared.jobs import Job
-from shared.results import Result
+from shared.results import Result, TrackWindow
 
 LONGEST_UPLOAD_S: Final = 24 * 3600
 
@@ -102,6 +104,36 @@ class Videos:
                 raise MediaMissing
         return path
 
+    def add_windows(self, job_id: str, attempt: int, windows: Sequence[TrackWindow]) -> None:
+        """Show windows of a running attempt. Not fsynced: a power cut ends the attempt, and the next one judges them again.
+
+        Raises MediaMissing when the analysis was deleted meanwhile.
+        """
+        lines = "".join(f"{window.model_dump_json()}\n" for window in windows)
+        with storage_errors():
+            try:
+                with self._windows(job_id, attempt).open("a") as file:
+                    file.write(lines)
+            except FileNotFoundError:
+                raise MediaMissing from None
+
+    def begin_windows(self, job_id: str, attempt: int) -> None:
+        """Drop what another start of this attempt, or an earlier attempt, has shown. Raises MediaMissing when the analysis was deleted."""
+        with storage_errors():
+            for path in (self._analyses / job_id).glob("windows-*.jsonl"):
+                path.unlink(missing_ok=True)
+        self.add_windows(job_id, attempt, ())
+
+    def windows(self, job_id: str, attempt: int, *, first: int, most: int) -> list[TrackWindow]:
+        """Those windows of an attempt that follow the first `first`, at most `most`; none when there are none yet."""
+        with storage_errors():
+            try:
+                with self._windows(job_id, attempt).open() as file:
+                    whole = (line for line in islice(file, first, first + most) if line.endswith("\n"))  # the last may be half written
+                    return [TrackWindow.model_validate_json(line) for line in whole]
+            except FileNotFoundError:
+                return []
+
     def write_result(self, result: Result) -> None:
         """Make a result durable. Raises MediaMissing when the analysis was deleted meanwhile."""
         with storage_errors():
@@ -140,6 +172,9 @@ class Videos:
             for path in (self.incoming(job_id), self._incoming / f"{job_id}.folder", deleted):
                 remove(path)
         return existed
+
+    def _windows(self, job_id: str, attempt: int) -> Path:
+        return self._analyses / job_id / f"windows-{attempt}.jsonl"
 
     def _result(self, job_id: str) -> Path:
         return self._analyses / job_id / "result.json"
