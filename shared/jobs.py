@@ -7,7 +7,8 @@ results' addresses, never media. Only `shared.queue` changes it.
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from shared.errors import MienError
 
@@ -66,35 +67,38 @@ class Enhance(StrEnum):
 
 MAX_FACES: Final = 32
 """Faces of one frame that are followed, at most."""
+LATEST_MS: Final = 86_400_000
+"""Of media time that can be asked for: a day, which is far beyond what any worker takes, and within every decoder's clock."""
 
 
 class Options(Contract):
     """What a client may ask for, beside the video itself."""
 
-    start_ms: Annotated[Milliseconds, Field(examples=[0])] = 0
+    start_ms: Annotated[Milliseconds, Field(le=LATEST_MS, examples=[0])] = 0
     """Media time of the first frame that is looked at."""
-    end_ms: Annotated[int | None, Field(gt=0, examples=[None])] = None
+    end_ms: Annotated[int | None, Field(gt=0, le=LATEST_MS, examples=[None, 60_000])] = None
     """Media time before which the last frame lies that is looked at; null for the whole rest. After `start_ms`."""
     sample_fps: Annotated[float, Field(gt=0, le=60, examples=[8.0])] = 8.0
     """Frames per second of media time that are looked at. A slower video is used frame by frame."""
-    min_face: Annotated[int | None, Field(ge=20, le=2000, examples=[None])] = None
+    min_face: Annotated[int | None, Field(ge=20, le=2000, examples=[None, 40])] = None
     """Side of the smallest face that is looked for, in pixels of the upright video; smaller takes longer. Null takes a sixteenth of the
     video's longer side, and 24 at least."""
     max_faces: Annotated[int, Field(ge=1, le=MAX_FACES, examples=[MAX_FACES])] = MAX_FACES
     """Faces of one frame that are judged: the largest."""
     enhance: Annotated[Enhance, Field(examples=["auto"])] = Enhance.AUTO
     """Whether dark pictures are brightened."""
-    model_version: Annotated[int | None, Field(ge=1, le=999_999, examples=[None])] = None
+    model_version: Annotated[int | None, Field(ge=1, le=999_999, examples=[None, 2])] = None
     """The release that judges; null for the one that is the champion when the analysis starts."""
     training_consent: Consent = False
     """Whether the people shown have agreed that faces cut from this video are used, without labels, to train later models. Without
     a yes they never are, and an analysis that is deleted is in no training data that is gathered from then on."""
 
-    @model_validator(mode="after")
-    def _ends_after_it_starts(self) -> "Options":
-        if self.end_ms is not None and self.end_ms <= self.start_ms:
-            raise ValueError("end_ms must lie after start_ms")
-        return self
+    @field_validator("end_ms")  # and not of the whole: the error names the field
+    @classmethod
+    def _ends_after_it_starts(cls, end_ms: int | None, info: ValidationInfo) -> int | None:
+        if end_ms is not None and end_ms <= info.data.get("start_ms", 0):  # absent when it is not valid itself
+            raise PydanticCustomError("not_after_start", "end_ms must lie after start_ms")
+        return end_ms
 
 
 class Progress(Contract):
