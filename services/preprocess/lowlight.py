@@ -1,0 +1,70 @@
+"""Seeing in the dark: which frames of a video are too dark, and what was done about it.
+
+`Lowlight` is made once per worker, a `Brightening` once per video.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from services.preprocess.brighten import METHODS, Brighten
+from services.preprocess.luminance import light, mean_luma
+from services.preprocess.regions import Pixels
+from shared.jobs import Enhance
+from shared.results import Enhancement
+
+DEFAULT_METHOD: Final = "gamma"
+
+DARK_BELOW: Final = 0.35
+"""The luminance rule: a picture with less light than this, as `services.preprocess.luminance` measures it, is brightened."""
+
+
+class Lowlight:
+    """One method, ready to be used by any number of videos one after another."""
+
+    def __init__(self, *, method: str = DEFAULT_METHOD, dark_below: float = DARK_BELOW) -> None:
+        """Raises ReleaseError, ModelDigestMismatch and ModelContractMismatch when the shipped network is not what it should be."""
+        self._method = method
+        self._brighten = METHODS[method]()
+        self._dark_below = dark_below
+
+    def brightening(self, enhance: Enhance) -> "Brightening":
+        """What is done to one video, or to one set of pictures."""
+        return Brightening(enhance, method=self._method, brighten=self._brighten, dark_below=self._dark_below)
+
+
+class Brightening:
+    """Brightens the frames of one video, and remembers how many and by how much."""
+
+    def __init__(self, enhance: Enhance, *, method: str, brighten: Brighten, dark_below: float) -> None:
+        self._enhance = enhance
+        self._method = method
+        self._brighten = brighten
+        self._dark_below = dark_below
+        self._touched = 0
+        self._before = 0.0
+        self._after = 0.0
+
+    def frames(self, frames_rgb: Sequence[Pixels]) -> list[Pixels]:
+        """The same frames, uint8 (H, W, 3) RGB, with the dark ones brightened; the others are the very same objects."""
+        return [self._frame(rgb_hwc) for rgb_hwc in frames_rgb]
+
+    def _frame(self, rgb_hwc: Pixels) -> Pixels:
+        if not self._is_wanted(rgb_hwc):
+            return rgb_hwc
+        brighter = self._brighten(rgb_hwc)
+        self._touched += 1
+        self._before += mean_luma(rgb_hwc)
+        self._after += mean_luma(brighter)
+        return brighter
+
+    def _is_wanted(self, rgb_hwc: Pixels) -> bool:
+        if self._method == "none" or self._enhance is Enhance.NEVER:
+            return False
+        return self._enhance is Enhance.ALWAYS or light(rgb_hwc) < self._dark_below
+
+    def report(self) -> Enhancement:
+        """What was done so far."""
+        if not self._touched:
+            return Enhancement(asked=self._enhance)
+        before, after = (round(total / self._touched, 4) for total in (self._before, self._after))
+        return Enhancement(asked=self._enhance, method=self._method, frames=self._touched, luminance_before=before, luminance_after=after)
