@@ -10,8 +10,9 @@ from typing import Final
 from shared.errors import PlanImpossible
 from shared.expressions import LABELS, REGIONS
 from training.bootstrap import Interval
-from training.cells import Cell, Cells, Experiment, Teaching, has_clips
+from training.cells import Cell, Cells, Experiment, Teaching
 from training.datasets import Clips, joined, read_clips
+from training.finish import has_clips
 from training.folds import folds
 from training.markdown import figures_table, percent
 from training.plan import SILENCE, Design, NoiseStrengths, Plan

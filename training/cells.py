@@ -12,6 +12,7 @@ A killed run goes on from its last epoch, and what two tables have in common is 
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,18 +22,18 @@ from shared.errors import RunMismatch
 from shared.jobs import Contract
 from shared.releases import WEIGHTS
 from shared.videos import storage_errors, write_durably
-from training.attention import fit_frame_attention
 from training.bootstrap import pooled
 from training.candidate import described_commit, described_hardware
-from training.datasets import Clips, joined
+from training.datasets import Clips
 from training.evaluate import evaluate
+from training.finish import finish, has_clips
 from training.fit import digest, fit
 from training.network import Network
 from training.plan import NoiseStrengths, PseudoLabelling, Recipe
 from training.processes import Processes
-from training.pseudo_labels import lessons_of, softened
+from training.pseudo_labels import lessons_of, opinion, softened
 from training.record import Measured
-from training.weights import read_network, round_to_half, write_weights
+from training.weights import read_network, write_weights
 
 CELL: Final = "cell.json"
 CHECKPOINT: Final = "checkpoint.pt"
@@ -140,7 +141,9 @@ class Cells:
             start=start,
             processes=self._processes,
         )
-        finish(fitted.network, experiment)
+        attention_steps = experiment.recipe.attention_steps if has_clips(experiment.measured) else 0
+        labelled = [part.resized(experiment.size) for part in experiment.labelled]
+        finish(fitted.network, lessons=lessons, labelled=labelled, attention_steps=attention_steps, seed=experiment.seed)
         if self._processes.leads:
             write_weights(fitted.network, folder)
             taught = sum(len(part) for part in lessons) - sum(len(part) for part in experiment.labelled)
@@ -152,10 +155,11 @@ class Cells:
         teaching = experiment.teaching
         if teaching is None:
             return experiment.labelled, None
-        teacher, size = self.network(teaching.teacher), teaching.teacher.size
+        teacher = self.network(teaching.teacher)
+        asked = partial(opinion, teacher, size=teaching.teacher.size, processes=self._processes)
         share = teaching.wanted.soften_labels
-        labelled = [softened(part, teacher, share, size=size) for part in experiment.labelled]
-        return [*labelled, lessons_of(teacher, teaching.unlabelled, teaching.wanted, size=size).balanced], teacher
+        labelled = [softened(part, asked(part), share) if share else part for part in experiment.labelled]
+        return [*labelled, lessons_of(asked(teaching.unlabelled), teaching.unlabelled, teaching.wanted).balanced], teacher
 
     def _marks(self, experiment: Experiment, network: Network, *, taught: int, minutes: float) -> Cell:
         report = pooled([evaluate(network, part.resized(experiment.size)) for part in experiment.measured])
@@ -174,22 +178,6 @@ class Cells:
         with storage_errors():
             write_durably(folder / CELL, cell.model_dump_json(indent=1).encode() + b"\n")
             (folder / CHECKPOINT).unlink(missing_ok=True)
-
-
-def finish(network: Network, experiment: Experiment) -> None:
-    """As a round of a run is finished, but for what only colours see: frame attention is taught where pictures could not, and the
-    weights are those that would be shipped.
-    """
-    pictures = all(int(part.count.max()) == 1 for part in experiment.labelled)
-    if experiment.recipe.design.frame_attention and pictures and has_clips(experiment.measured):
-        lessons = joined(experiment.labelled).resized(experiment.size)
-        fit_frame_attention(network, lessons, steps=experiment.recipe.attention_steps, seed=experiment.seed)
-    round_to_half(network)
-
-
-def has_clips(parts: list[Clips]) -> bool:
-    """Whether any clip has several frames, so that there is something for frame attention to weigh."""
-    return any(int(part.count.max()) > 1 for part in parts)
 
 
 def named(clips: Clips) -> dict[str, JsonValue]:

@@ -24,7 +24,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> object: ...
 
 
-class Run:
+class Checkpoint:
     """A fit that can be killed at any moment and goes on from its last finished epoch."""
 
     def __init__(self, folder: Path, *, identity: Mapping[str, object]) -> None:

@@ -95,7 +95,7 @@ def macro_f1(confusion: Tensor) -> float:
 def evaluate(network: Network, clips: Clips, *, batch: int = 256) -> Report:
     """Judge labelled clips without noise. Raises DataUnusable when none is labelled."""
     labelled = clips.labelled()
-    return Report(scores=judge(network, labelled, batch=batch), labels=labelled.labels)
+    return Report(scores=scores_of(network, labelled, batch=batch), labels=labelled.labels)
 
 
 def in_batches(counts: Tensor, frames: int) -> list[Tensor]:
@@ -105,7 +105,7 @@ def in_batches(counts: Tensor, frames: int) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def judge(network: Network, clips: Clips, *, batch: int = 256) -> Tensor:
+def scores_of(network: Network, clips: Clips, *, batch: int = 256) -> Tensor:
     """The scores float32 (N, 7) of clips by all of their frames, without noise, on whichever device the network is.
 
     batch: frames at a time, by and large.

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from shared.errors import DataUnusable, TrainingDiverged
 from shared.expressions import LABELS
-from training.checkpoint import Run, Stateful
+from training.checkpoint import Checkpoint, Stateful
 from training.datasets import Clips, joined
 from training.evaluate import Report, evaluate
 from training.network import Network
@@ -59,7 +59,7 @@ def fit(
     one, TrainingDiverged at the first loss that is not a number, and InsufficientStorage.
     """
     check_can_learn(train, recipe, noise, processes)
-    run = Run(folder, identity=identity(train, recipe, noise, seed, start))
+    checkpoint = Checkpoint(folder, identity=identity(train, recipe, noise, seed, start))
     torch.manual_seed(seed)
     network = Network(recipe.design)
     if start is not None:
@@ -76,7 +76,7 @@ def fit(
     parts: dict[str, Stateful] = {"network": network, "average": average, "optimiser": optimiser, "schedule": schedule}
     learner = Learner(network, optimiser=optimiser, recipe=recipe, noise=Noise(noise, seed=seed), processes=processes)
     sized, sized_validate = lessons, validate
-    for epoch in range(run.resume(parts), recipe.epochs):
+    for epoch in range(checkpoint.resume(parts), recipe.epochs):
         began = time.monotonic()
         size = size_at(recipe, epoch)
         if sized.size != size:
@@ -89,10 +89,10 @@ def fit(
             average.update_parameters(network)
         if processes.leads:
             reports = {part.name: evaluate(averaged, part) for part in sized_validate}
-            line = told(epoch=epoch, size=size, loss=total / steps, seconds=time.monotonic() - began, reports=reports)
-            run.finish_epoch(parts, line)
+            line = history_line(epoch=epoch, size=size, loss=total / steps, seconds=time.monotonic() - began, reports=reports)
+            checkpoint.finish_epoch(parts, line)
             on_epoch(line)
-    return Fitted(network=averaged.cpu().eval(), history=run.history, minutes=run.minutes)
+    return Fitted(network=averaged.cpu().eval(), history=checkpoint.history, minutes=checkpoint.minutes)
 
 
 class Learner:
@@ -214,7 +214,7 @@ def warmup_then_cosine(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], 
     return factor
 
 
-def told(*, epoch: int, size: int, loss: float, seconds: float, reports: dict[str, Report]) -> Line:
+def history_line(*, epoch: int, size: int, loss: float, seconds: float, reports: dict[str, Report]) -> Line:
     """An epoch as a line of history.jsonl."""
     figures = {f"{name}_{figure}": getattr(report, figure) for name, report in reports.items() for figure in FIGURES}
     line = {"epoch": epoch, "size": size, "loss": round(loss, 6), "seconds": round(seconds, 1)}

@@ -10,7 +10,7 @@ from shared.errors import RunMismatch
 from shared.videos import storage_errors, write_durably
 from training import report
 from training.plan import Plan
-from training.pseudo_labels import Lessons, told
+from training.pseudo_labels import Lessons, for_people
 from training.record import CURVES, PLAN, PSEUDO_LABELS, RECORD, REPORT, ROUND, Record, Round, read_record
 from training.tracker import Tracker
 
@@ -55,7 +55,7 @@ class Notebook:
     def taught(self, number: int, lessons: Lessons, *, teacher: str) -> None:
         """Keep what a student learns from beside people's labels."""
         if self._leads:
-            lines = (label.model_dump_json() + "\n" for label in told(lessons.balanced, pseudo_labeller=teacher))
+            lines = (label.model_dump_json() + "\n" for label in for_people(lessons.balanced, pseudo_labeller=teacher))
             self._write(self.of_round(number) / PSEUDO_LABELS, "".join(lines))
 
     def finished(self, one: Round) -> None:

@@ -5,15 +5,23 @@ and noise does not know who draws it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Self
+from datetime import timedelta
+from typing import Final, Self, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from shared.errors import MienError
+
+PATIENCE: Final = timedelta(hours=6)
+"""How long processes wait for one another: so long may the one that leads take to judge a large unlabelled set."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +43,7 @@ class Processes:
         if count == 1:
             yield cls(device=device)
             return
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         try:
             yield cls(rank=rank, count=count, device=device)
         finally:
@@ -51,6 +59,24 @@ class Processes:
         if self.count > 1:
             dist.all_reduce(value)
         return value
+
+    def agreed(self, decide: Callable[[], T]) -> T:
+        """What the one that leads decides, for all. Others do not even compute it: on other hardware the last bit may differ, and with
+        it what is learnt from or who wins. A MienError that it meets is raised everywhere.
+        """
+        if self.count == 1:
+            return decide()
+        box: list[T | MienError | None] = [None]
+        if self.leads:
+            try:
+                box = [decide()]
+            except MienError as error:
+                box = [error]
+        dist.broadcast_object_list(box, src=0)
+        (decided,) = box
+        if isinstance(decided, MienError):
+            raise decided
+        return cast("T", decided)
 
     def wait(self) -> None:
         """Until all are here."""

@@ -10,9 +10,10 @@ from torch import Tensor
 from shared.errors import TeacherUnsure
 from shared.expressions import LABELS
 from training.datasets import Clips
-from training.evaluate import judge
+from training.evaluate import scores_of
 from training.network import Network
 from training.plan import PseudoLabelling
+from training.processes import Processes
 from training.record import PseudoLabel
 
 
@@ -26,21 +27,24 @@ class Lessons:
     balanced: Clips
 
 
-def lessons_of(teacher: Network, unlabelled: Clips, wanted: PseudoLabelling, *, size: int) -> Lessons:
-    """Let a teacher that reads crops of `size` label clips, without noise; keep those it is sure of; even the classes out, if wanted.
+def opinion(teacher: Network, clips: Clips, *, size: int, processes: Processes) -> Tensor:
+    """What a teacher that reads crops of `size` makes of clips, without noise: scores float32 (N, 7), the same in every process."""
+    return processes.agreed(lambda: scores_of(teacher, clips.resized(size)))
+
+
+def lessons_of(scores: Tensor, unlabelled: Clips, wanted: PseudoLabelling) -> Lessons:
+    """From a teacher's scores (N, 7) of clips to lessons: keep what it is sure of; even the classes out, if wanted.
 
     May raise TeacherUnsure.
     """
-    sure = confident(unlabelled, judge(teacher, unlabelled.resized(size)), threshold=wanted.threshold)
+    sure = confident(unlabelled, scores, threshold=wanted.threshold)
     even = balanced(sure, per_class=wanted.per_class, most_repeats=wanted.most_repeats) if wanted.balanced else sure
     return Lessons(unlabelled=len(unlabelled), confident=sure, balanced=even)
 
 
-def softened(labelled: Clips, teacher: Network, share: float, *, size: int) -> Clips:
-    """What people labelled, with a share of the teacher's opinion in it."""
-    if share == 0:
-        return labelled
-    return labelled.with_targets((1 - share) * labelled.targets + share * judge(teacher, labelled.resized(size)))
+def softened(labelled: Clips, scores: Tensor, share: float) -> Clips:
+    """What people labelled, with a share of the teacher's scores (N, 7) in it."""
+    return labelled.with_targets((1 - share) * labelled.targets + share * scores)
 
 
 def confident(clips: Clips, scores: Tensor, *, threshold: float) -> Clips:
@@ -80,7 +84,7 @@ def histogram(clips: Clips) -> dict[str, int]:
     return dict(zip(LABELS, counts, strict=True))
 
 
-def told(clips: Clips, *, pseudo_labeller: str) -> list[PseudoLabel]:
+def for_people(clips: Clips, *, pseudo_labeller: str) -> list[PseudoLabel]:
     """What the student is taught, for people to read: each clip once."""
     times = Counter(clips.first.tolist())
     rows = {first: row for row, first in enumerate(clips.first.tolist())}

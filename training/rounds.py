@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
+from torch import Tensor
 
 from shared.errors import ModelDigestMismatch, PlanImpossible, TeacherUnsure, TrainingDiverged
 from shared.releases import MANIFEST, WEIGHTS, Release, check_servable, file_sha256, read
-from training.attention import fit_frame_attention
 from training.bootstrap import gain
 from training.candidate import described, described_commit, described_hardware, read_luminance, write_candidate
 from training.datasets import Clips, check_apart, check_classes, joined, read_clips, split_by_subject
 from training.evaluate import Report, evaluate
 from training.export import read_release_network
+from training.finish import finish
 from training.fit import Fitted, fit
 from training.network import Network
 from training.notebook import Notebook
 from training.plan import Design, NoiseStrengths, Plan, Recipe, Source
 from training.processes import Processes
-from training.pseudo_labels import Lessons, histogram, lessons_of, softened
+from training.pseudo_labels import Lessons, histogram, lessons_of, opinion, softened
 from training.record import CANDIDATE, Record, Round
-from training.weights import read_network, round_to_half, write_weights
+from training.weights import read_network, write_weights
 
 ALONE = Processes()
 
@@ -43,8 +44,8 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contestant:
-    """A network and its verdicts on everything that is measured on."""
+class Scholar:
+    """A network with its marks on everything that is measured on: a student, perhaps a teacher later."""
 
     name: str
     """`round-0`, or a release's name."""
@@ -95,19 +96,19 @@ def run_plan(plan: Plan, folder: Path, *, processes: Processes = ALONE) -> Recor
         return notes.record
 
 
-def first_teacher(course: Course) -> Contestant:
+def first_teacher(course: Course) -> Scholar:
     """The release that the plan names, or a network fitted to what people labelled."""
     plan, notes = course.plan, course.notes
     if plan.teacher is not None:
         release = read_teacher(plan.teacher)
         network = read_release_network(release, plan.teacher / WEIGHTS)
-        teacher = replace(contestant(course, release.name, network, size=release.size), release=release)
-        notes.finished(told(teacher, number=0, became_champion=True, why=f"{release.name} was given as the first teacher."))
+        teacher = replace(examined(course, release.name, network, size=release.size), release=release)
+        notes.finished(round_of(teacher, number=0, became_champion=True, why=f"{release.name} was given as the first teacher."))
         return teacher
     network, minutes = fitted(course, 0, course.data.labelled, plan.teacher_recipe, plan.teacher_noise, start=None)
-    teacher = contestant(course, "round-0", network, size=course.data.size)
+    teacher = examined(course, "round-0", network, size=course.data.size)
     why = "The first teacher, fitted to what people labelled."
-    notes.finished(told(teacher, number=0, minutes=minutes, became_champion=True, why=why))
+    notes.finished(round_of(teacher, number=0, minutes=minutes, became_champion=True, why=why))
     return teacher
 
 
@@ -122,22 +123,23 @@ def read_teacher(folder: Path) -> Release:
     return release
 
 
-def fit_student(course: Course, number: int, *, teacher: Contestant) -> tuple[Contestant, bool]:
+def fit_student(course: Course, number: int, *, teacher: Scholar) -> tuple[Scholar, bool]:
     """A network as wide as its teacher or wider, fitted with noise to people's labels and its teacher's; and whether it is better."""
     plan, notes = course.plan, course.notes
     recipe = plan.student_recipes[min(number, len(plan.student_recipes)) - 1]
     lessons = pseudo_labelled(course, teacher)
-    taught = [softened(part, teacher.network, plan.pseudo_labelling.soften_labels, size=teacher.size) for part in course.data.labelled]
+    taught = [half_taught(course, part, teacher) for part in course.data.labelled]
     if lessons is not None:
         notes.taught(number, lessons, teacher=teacher.name)
         taught.append(lessons.balanced)
     start = teacher.network if recipe.from_teacher and recipe.design == teacher.network.design else None
     network, minutes = fitted(course, number, taught, recipe, plan.noise, start=start)
-    student = contestant(course, f"round-{number}", network, size=course.data.size)
-    better = gain(list(student.reports.values()), list(teacher.reports.values()), confidence=plan.confidence)
+    student = examined(course, f"round-{number}", network, size=course.data.size)
+    marks = [list(each.reports.values()) for each in (student, teacher)]
+    better = course.processes.agreed(lambda: gain(*marks, confidence=plan.confidence))
     won = better.low > 0
     notes.finished(
-        told(
+        round_of(
             student,
             number=number,
             teacher=teacher.name,
@@ -153,11 +155,21 @@ def fit_student(course: Course, number: int, *, teacher: Contestant) -> tuple[Co
     return student, won
 
 
-def pseudo_labelled(course: Course, teacher: Contestant) -> Lessons | None:
+def pseudo_labelled(course: Course, teacher: Scholar) -> Lessons | None:
     if not course.data.unlabelled:
         return None
     unlabelled = replace(joined(course.data.unlabelled), pseudo_labeller=teacher.name)
-    return lessons_of(teacher.network, unlabelled, course.plan.pseudo_labelling, size=teacher.size)
+    return lessons_of(opinion_of(course, teacher, unlabelled), unlabelled, course.plan.pseudo_labelling)
+
+
+def half_taught(course: Course, labelled: Clips, teacher: Scholar) -> Clips:
+    """What people labelled, with the share of its teacher's opinion that the plan wants in it."""
+    share = course.plan.pseudo_labelling.soften_labels
+    return softened(labelled, opinion_of(course, teacher, labelled), share) if share else labelled
+
+
+def opinion_of(course: Course, teacher: Scholar, clips: Clips) -> Tensor:
+    return opinion(teacher.network, clips, size=teacher.size, processes=course.processes)
 
 
 def fitted(
@@ -165,7 +177,7 @@ def fitted(
 ) -> tuple[Network, float]:
     """A finished network, and the minutes it took; read from the disk when an earlier process has finished it."""
     folder, plan = course.notes.of_round(number), course.plan
-    done = course.notes.done(number)
+    done = course.processes.agreed(lambda: course.notes.done(number))
     if done is not None:
         return read_network(folder / WEIGHTS, recipe.design), done.minutes
     fit_of_round: Fitted = fit(
@@ -181,24 +193,23 @@ def fitted(
     )
     network = fit_of_round.network.to(course.processes.device)
     read_luminance(network.encoder)
-    if recipe.design.frame_attention and all(int(part.count.max()) == 1 for part in lessons):
-        fit_frame_attention(network, joined(course.data.labelled), steps=recipe.attention_steps, seed=plan.seed + number)
-    round_to_half(network)
+    finish(network, lessons=lessons, labelled=course.data.labelled, attention_steps=recipe.attention_steps, seed=plan.seed + number)
     if course.processes.leads:
         write_weights(network, folder)
     course.processes.wait()
     return read_network(folder / WEIGHTS, recipe.design), fit_of_round.minutes  # as a resumed run would: to the last bit
 
 
-def contestant(course: Course, name: str, network: Network, *, size: int) -> Contestant:
-    """A network with its marks, given at the size of crops that it reads."""
+def examined(course: Course, name: str, network: Network, *, size: int) -> Scholar:
+    """A network with its marks, given at the size of crops that it reads; the same ones in every process."""
     network.to(course.processes.device)
-    reports = {part.name: evaluate(network, part.resized(size)) for part in course.data.measured}
-    return Contestant(name=name, network=network, reports=reports, size=size)
+    measured = course.data.measured
+    reports = course.processes.agreed(lambda: {part.name: evaluate(network, part.resized(size)) for part in measured})
+    return Scholar(name=name, network=network, reports=reports, size=size)
 
 
-def told(one: Contestant, *, number: int, became_champion: bool, why: str, minutes: float = 0.0, **details: Any) -> Round:
-    """A contestant's round, for the record."""
+def round_of(one: Scholar, *, number: int, became_champion: bool, why: str, minutes: float = 0.0, **details: Any) -> Round:
+    """A scholar's round, for the record."""
     return Round(
         number=number,
         parameters=sum(parameter.numel() for parameter in one.network.parameters()),
@@ -210,7 +221,7 @@ def told(one: Contestant, *, number: int, became_champion: bool, why: str, minut
     )
 
 
-def leave_candidate(course: Course, champion: Contestant, folder: Path) -> None:
+def leave_candidate(course: Course, champion: Scholar, folder: Path) -> None:
     """Put the champion down as a release that could be published, unless it is one already."""
     if champion.release is not None or not course.processes.leads:
         return
@@ -235,7 +246,7 @@ def leave_candidate(course: Course, champion: Contestant, folder: Path) -> None:
     write_candidate(network, release, folder)
 
 
-def described_training(course: Course, champion: Contestant) -> dict[str, JsonValue]:
+def described_training(course: Course, champion: Scholar) -> dict[str, JsonValue]:
     """The plan without this machine's folders, and what the rounds came to."""
     rounds = course.notes.record.rounds
     minutes = sum(one.minutes for one in rounds)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shared.expressions import LABELS
 from tests.bench.figures import Figure
 from training.datasets import Clips
-from training.evaluate import judge
+from training.evaluate import scores_of
 from training.fit import Learner
 from training.network import Network
 from training.noise import Noise, transform
@@ -144,7 +144,7 @@ def evaluation_rates(clips: Clips) -> tuple[float, float]:
         for group in colours.split(BATCH):
             plain(group, ones)
 
-    ways: tuple[Callable[[], object], Callable[[], object]] = (lambda: judge(ours, clips), plainly)
+    ways: tuple[Callable[[], object], Callable[[], object]] = (lambda: scores_of(ours, clips), plainly)
     for way in ways:
         way()
     rates = [[rate(way, PICTURES) for way in ways] for _ in range(ROUNDS)]

@@ -3,7 +3,7 @@ import torch
 
 from training.bootstrap import gain
 from training.datasets import Clips
-from training.evaluate import Report, evaluate, judge
+from training.evaluate import Report, evaluate, scores_of
 from training.network import Network
 from training.plan import Design
 
@@ -38,7 +38,7 @@ def test_only_labelled_clips_are_measured(painted: Clips) -> None:
 def test_a_verdict_does_not_depend_on_the_batch(painted: Clips) -> None:
     torch.manual_seed(0)
     network = Network(Design(width=0.125))
-    torch.testing.assert_close(judge(network, painted, batch=3), judge(network, painted), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scores_of(network, painted, batch=3), scores_of(network, painted), atol=1e-5, rtol=1e-4)
 
 
 def test_a_better_student_is_better_beyond_the_interval() -> None:

@@ -5,10 +5,11 @@ from shared.errors import DataUnusable
 from shared.expressions import LABELS
 from tests.painted import painted_clips
 from training.datasets import Clips
-from training.evaluate import judge
+from training.evaluate import scores_of
 from training.network import Network
 from training.plan import Design, PseudoLabelling
-from training.pseudo_labels import balanced, confident, histogram, lessons_of, softened, told
+from training.processes import Processes
+from training.pseudo_labels import balanced, confident, for_people, histogram, lessons_of, opinion, softened
 
 
 def opinions(labels: list[int], sureness: list[float]) -> torch.Tensor:
@@ -50,23 +51,21 @@ def test_a_class_is_as_large_as_the_mean_one_unless_said_otherwise() -> None:
 def test_the_teacher_labels_without_noise_and_balancing_can_be_left_out() -> None:
     torch.manual_seed(0)
     teacher, clips = Network(Design(width=0.125)), unlabelled(20)
-    lessons = lessons_of(teacher, clips, PseudoLabelling(threshold=0, balanced=False), size=32)
+    scores = opinion(teacher, clips, size=32, processes=Processes())
+    lessons = lessons_of(scores, clips, PseudoLabelling(threshold=0, balanced=False))
     assert lessons.unlabelled == 20
     assert lessons.balanced is lessons.confident
-    torch.testing.assert_close(lessons.confident.targets, judge(teacher, clips))
+    torch.testing.assert_close(lessons.confident.targets, scores_of(teacher, clips))
 
 
 def test_people_and_teacher_share_a_label() -> None:
-    torch.manual_seed(0)
-    teacher, clips = Network(Design(width=0.125)), painted_clips(7)
-    assert softened(clips, teacher, 0, size=32) is clips
-    mixed = softened(clips, teacher, 0.25, size=32).targets
-    torch.testing.assert_close(mixed, 0.75 * clips.targets + 0.25 * judge(teacher, clips))
+    clips, scores = painted_clips(7), opinions([0] * 7, [0.9] * 7)
+    torch.testing.assert_close(softened(clips, scores, 0.25).targets, 0.75 * clips.targets + 0.25 * scores)
 
 
 def test_what_was_taught_names_its_source_and_its_teacher_once() -> None:
     clips = unlabelled(2).with_targets(opinions([0, 1], [0.9, 0.8])).part([1, 0, 1])
-    lines = told(clips, pseudo_labeller="mien_000001")
+    lines = for_people(clips, pseudo_labeller="mien_000001")
     assert [(line.source, line.times, line.pseudo_labeller, line.licence) for line in lines] == [
         ("painted#1", 2, "mien_000001", "CC0"),
         ("painted#0", 1, "mien_000001", "CC0"),
