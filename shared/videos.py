@@ -125,7 +125,10 @@ class Videos:
         self.add_windows(job_id, attempt, ())
 
     def windows(self, job_id: str, attempt: int, *, first: int, most: int) -> list[TrackWindow]:
-        """Those windows of an attempt that follow the first `first`, at most `most`; none when there are none yet."""
+        """Those windows of an attempt that follow the first `first`, at most `most`; none when there are none yet.
+
+        Raises ResultUnreadable.
+        """
         with storage_errors():
             try:
                 with self._windows(job_id, attempt).open() as file:
@@ -133,6 +136,8 @@ class Videos:
                     return [TrackWindow.model_validate_json(line) for line in whole]
             except FileNotFoundError:
                 return []
+            except ValidationError as error:
+                raise ResultUnreadable from error
 
     def write_result(self, result: Result) -> None:
         """Make a result durable. Raises MediaMissing when the analysis was deleted meanwhile."""
