@@ -175,7 +175,7 @@ class Result(Contract):
     coverage: Coverage
     """How much of the video the verdicts rest on."""
     enhancement: Enhancement = Enhancement()
-    """What was done against the dark."""
+    """How many frames were brightened, and by how much."""
     tracks: tuple[Track, ...]
     """By number. Empty when no face was found."""
     warnings: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from services.gateway.uploads import UploadLimits
 from services.web import server
 from shared import logs
 from shared.queue import GatewayQueue
+from shared.signatures import TrustedKeys
 from shared.videos import Videos
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     app = create_app(
         queue=GatewayQueue(settings.redis_url),
         videos=Videos(settings.data),
-        models=Models(settings.models),
+        models=Models(settings.models, trusted=TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else None),
         triton_http=settings.triton_http,
         limits=UploadLimits(max_bytes=settings.max_upload_bytes),
     )

@@ -1,4 +1,4 @@
-"""`/v1/analyses`: post a video, follow it, read the result, stop it, remove it."""
+"""`/v1/analyses`: post a video, follow it, stop it, remove it. What it came to is in `findings`."""
 
 import asyncio
 import logging
@@ -12,20 +12,20 @@ from typing import Annotated, Final
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
-from services.gateway import examples, pages
+from services.gateway import examples
+from services.gateway.choice import require_servable
 from services.gateway.openapi import UPLOAD_BODY
+from services.gateway.options import Asked, with_fields
 from services.gateway.parts import Given
 from services.gateway.problems import UnsupportedMediaType, UploadTooLarge, UploadTooSlow, problems
-from services.gateway.schemas import EXAMPLE_ID, Analysis, AnalysisPage, ResultPage
+from services.gateway.schemas import EXAMPLE_ID, Analysis, AnalysisPage
 from services.gateway.uploads import Received, open_body, receive
 from services.web import paging
 from services.web.errors import DependencyUnavailable, MalformedRequest, ValidationFailed
 from services.web.openapi import RETRY_AFTER_HEADER
 from services.web.paging import PageToken
-from shared.errors import InsufficientStorage, JobNotFound, MediaEmpty, ResultGone, ResultNotReady, ResultUnreadable, StateConflict
+from shared.errors import InsufficientStorage, JobNotFound, MediaEmpty, ModelVersionUnavailable, StateConflict
 from shared.jobs import FINAL_STATES, Job, JobState, Options
 from shared.videos import Videos
 
@@ -36,7 +36,6 @@ router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
 POLL_AFTER_S: Final = "1"
 JOB_ID: Final = re.compile(r"an_[0-9a-f]{32}")
 LIST_DEFAULT, LIST_MOST = 50, 500
-WINDOWS_DEFAULT, WINDOWS_MOST = 500, 1000
 
 
 async def well_formed(analysis_id: Annotated[str, Path(description="The analysis, as in `id`.", examples=[EXAMPLE_ID])]) -> str:
@@ -49,9 +48,6 @@ async def well_formed(analysis_id: Annotated[str, Path(description="The analysis
 AnalysisId = Annotated[str, Depends(well_formed)]
 State = Annotated[JobState | None, Query(description="Only analyses in this state.")]
 ListSize = Annotated[int, Query(ge=0, description=f"Analyses at most. 0: {LIST_DEFAULT}; more than {LIST_MOST}: {LIST_MOST}.")]
-Windows = Annotated[
-    int, Query(ge=0, description=f"Windows at most, over all tracks. 0: {WINDOWS_DEFAULT}; more than {WINDOWS_MOST}: {WINDOWS_MOST}.")
-]
 
 
 @router.post(
@@ -75,6 +71,7 @@ Windows = Annotated[
             MalformedRequest,
             UploadTooSlow,
             UploadTooLarge,
+            ModelVersionUnavailable,
             UnsupportedMediaType,
             ValidationFailed,
             MediaEmpty,
@@ -83,14 +80,21 @@ Windows = Annotated[
         ),
     },
 )
-async def create(request: Request, response: Response, parts: Given, options: Annotated[Options, Query()]) -> Analysis:
-    """Send the video as the body, or as the part `video` of a form. Options are query parameters, or fields of the form."""
+async def create(request: Request, response: Response, parts: Given, options: Asked) -> Analysis:
+    """Send the video as the body, or as the part `video` of a form.
+
+    Options are query parameters, which are checked before the body is read, or fields of the form.
+    """
     body = open_body(request.headers, max_bytes=parts.limits.max_bytes)
-    await parts.queue.ping()  # before the body: nobody should send 2 GiB to learn that there is no queue
+    # Before the body: nobody should send 2 GiB to learn that there is no queue, or no such model.
+    await parts.queue.ping()
+    await require_servable(options.model_version, models=parts.models, triton=parts.triton)
     job_id = f"an_{secrets.token_hex(16)}"
     async with nothing_left_on_failure(parts.videos, job_id):
         received = await receive(request, body, parts.videos.incoming(job_id), limits=parts.limits)
-        job = job_of(job_id, received, options)
+        job = job_of(job_id, received, with_fields(options, received.fields))
+        if job.options.model_version != options.model_version:
+            await require_servable(job.options.model_version, models=parts.models, triton=parts.triton)
         await to_thread.run_sync(parts.videos.accept, job)
         await parts.queue.submit(job)
     parts.metrics.uploaded(job.size_bytes)
@@ -130,22 +134,6 @@ async def read(analysis_id: AnalysisId, response: Response, parts: Given) -> Ana
     return show(await parts.queue.get(analysis_id), response)
 
 
-@router.get(
-    "/{analysis_id}/results",
-    summary="Read the result",
-    responses={
-        200: examples.shown(examples.RESULT),
-        **problems(JobNotFound, StateConflict, ResultNotReady, ResultGone, ResultUnreadable, ValidationFailed, DependencyUnavailable),
-    },
-)
-async def results(analysis_id: AnalysisId, parts: Given, page_size: Windows = 0, page_token: PageToken = None) -> ResultPage:
-    """The tracks with their timelines, a page of windows at a time and never more than 1 MiB."""
-    start = paging.place_of(page_token)
-    require_result(await parts.queue.get(analysis_id))
-    size = paging.page_size(page_size, default=WINDOWS_DEFAULT, most=WINDOWS_MOST)
-    return await to_thread.run_sync(lambda: pages.cut(parts.results.read(analysis_id), start=start, size=size))
-
-
 @router.post(
     "/{analysis_id}:cancel",
     summary="Stop an analysis",
@@ -182,37 +170,14 @@ def show(job: Job, response: Response) -> Analysis:
     return Analysis.of(job)
 
 
-def require_result(job: Job) -> None:
-    """Raises ResultNotReady while there may still be one, StateConflict when there never will be."""
-    if job.state not in FINAL_STATES:
-        raise ResultNotReady(f"the analysis is {job.state}", state=job.state)
-    if job.state is not JobState.SUCCEEDED:
-        raise StateConflict(
-            f"the analysis {'has failed' if job.failure else 'was canceled'}, so it has no result", state=job.state, failure=job.failure
-        )
-
-
 def job_of(job_id: str, received: Received, options: Options) -> Job:
     return Job(
         id=job_id,
         size_bytes=received.size_bytes,
         sha256=received.sha256,
-        options=with_fields(options, received.fields),
+        options=options,
         created_ms=time.time_ns() // 1_000_000,
     )
-
-
-def with_fields(options: Options, fields: dict[str, str]) -> Options:
-    """The query's options and the form's together. Raises RequestValidationError, also for one that was given in both."""
-    twice = options.model_fields_set & fields.keys()
-    if twice:
-        raise RequestValidationError(
-            [{"loc": ("body", name), "type": "given_twice", "msg": "Also given in the query"} for name in sorted(twice)]
-        )
-    try:
-        return Options.model_validate({**options.model_dump(exclude_unset=True), **fields})
-    except ValidationError as error:
-        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]) from None
 
 
 @asynccontextmanager

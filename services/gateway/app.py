@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import httpx
 from anyio import to_thread
 from fastapi import FastAPI
 
-from services.gateway import analyses, operations, page
+from services.gateway import analyses, findings, operations, page
 from services.gateway import models as model_routes
 from services.gateway.metrics import Metrics
 from services.gateway.openapi import DESCRIPTION, TAGS
@@ -16,10 +15,11 @@ from services.gateway.parts import Parts
 from services.gateway.problems import PROBLEMS
 from services.gateway.published import Models
 from services.gateway.results import Results
+from services.gateway.triton import Triton
 from services.gateway.uploads import UploadLimits
+from services.gateway.windows import Windows
 from services.web.app import assemble
 from services.web.catalogue import Catalogue, with_kinds
-from services.web.health import CHECK_TIMEOUT_S
 from shared.errors import (
     AttemptsExhausted,
     InferenceError,
@@ -50,10 +50,17 @@ def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_ht
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(videos.prepare)
-        # Triton is a neighbour: no proxy that the environment may name leads to it.
-        async with httpx.AsyncClient(base_url=triton_http, timeout=CHECK_TIMEOUT_S, trust_env=False) as triton:
+        async with Triton.at(triton_http) as triton:
+            results = Results(videos)
             app.state.parts = Parts(
-                queue=queue, videos=videos, results=Results(videos), models=models, triton=triton, limits=limits, metrics=metrics
+                queue=queue,
+                videos=videos,
+                results=results,
+                windows=Windows(videos, results),
+                models=models,
+                triton=triton,
+                limits=limits,
+                metrics=metrics,
             )
             yield
         await queue.close()
@@ -63,7 +70,7 @@ def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_ht
         title="Mien",
         description=DESCRIPTION,
         tags=TAGS,
-        routers=(analyses.router, model_routes.router, operations.router, catalogue.router(), page.router),
+        routers=(analyses.router, findings.router, model_routes.router, operations.router, catalogue.router(), page.router),
         problems=PROBLEMS,
         metrics=metrics.requests,
         lifespan=lifespan,

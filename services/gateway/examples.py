@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.gateway.model_schemas import Model
-from services.gateway.schemas import ResultPage
+from services.gateway.pages import all_slots
+from services.gateway.schemas import ResultPage, WindowPage
+from services.gateway.windows import window_of
+from services.web.paging import token
 from shared.jobs import Contract, Job, JobState, Progress
 
 ANSWERED: Final = json.loads((Path(__file__).parent / "example.json").read_text(encoding="utf-8"))
@@ -13,6 +16,11 @@ ANSWERED: Final = json.loads((Path(__file__).parent / "example.json").read_text(
 SUCCEEDED: Final = Job.model_validate(ANSWERED["analysis"])
 RESULT: Final = ResultPage.model_validate(ANSWERED["result"])
 MODEL: Final = Model.model_validate(ANSWERED["model"])
+WINDOWS: Final = WindowPage(
+    state=JobState.RUNNING,
+    windows=tuple(map(window_of, all_slots(RESULT)))[:2],
+    next_page_token=token(2),
+)
 QUEUED: Final = Job(
     id=SUCCEEDED.id,
     size_bytes=SUCCEEDED.size_bytes,

@@ -17,7 +17,7 @@ from services.gateway.problems import ModelCardMissing, problems
 from services.web import paging
 from services.web.errors import DependencyUnavailable, ValidationFailed
 from services.web.paging import PageToken
-from shared.errors import ModelContractMismatch, ModelDigestMismatch, ModelVersionUnavailable
+from shared.errors import ModelContractMismatch, ModelDigestMismatch, ModelVersionUnavailable, ReleaseUnsigned
 from shared.queue import Alias, GatewayQueue
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -72,7 +72,10 @@ Which = Annotated[Named, Depends(named)]
     },
 )
 async def list_all(parts: Given, page_size: ListSize = 0, page_token: PageToken = None) -> ModelPage:
-    """The published releases, newest first. One whose files are broken is left out; asked for by its version, it says so."""
+    """The published releases, newest first.
+
+    One that is broken, or that no trusted key has signed, is left out; asked for by its version, it says so.
+    """
     size = paging.page_size(page_size, default=LIST_DEFAULT, most=LIST_MOST)
     below = paging.place_of(page_token) or None
     aliases = await all_aliases(parts.queue)
@@ -87,7 +90,7 @@ async def list_all(parts: Given, page_size: ListSize = 0, page_token: PageToken 
     summary="What is known about a model",
     responses={
         200: examples.shown(examples.MODEL),
-        **problems(ModelVersionUnavailable, ModelContractMismatch, DependencyUnavailable),
+        **problems(ModelVersionUnavailable, ModelContractMismatch, ReleaseUnsigned, DependencyUnavailable),
     },
 )
 async def read(which: Which, parts: Given) -> Model:
@@ -110,7 +113,9 @@ async def read(which: Which, parts: Given) -> Model:
             "content": {MARKDOWN: {"schema": {"type": "string"}, "example": "# Model card: mien_000001\n"}},
         },
         304: {"description": "The card is still the one that `If-None-Match` names."},
-        **problems(ModelVersionUnavailable, ModelCardMissing, ModelContractMismatch, ModelDigestMismatch, DependencyUnavailable),
+        **problems(
+            ModelVersionUnavailable, ModelCardMissing, ModelContractMismatch, ModelDigestMismatch, ReleaseUnsigned, DependencyUnavailable
+        ),
     },
 )
 async def card(which: Which, parts: Given, if_none_match: IfNoneMatch = None) -> Response:

@@ -4,6 +4,7 @@ from typing import Final
 
 from services.gateway.multipart import VIDEO
 from services.gateway.problems import MULTIPART
+from services.web.openapi import SCHEMAS
 from shared.jobs import Options
 
 TAGS: Final = (
@@ -18,7 +19,7 @@ Post a video, and learn who was on screen, when, and which expression their face
 
 1. `POST /v1/analyses` with the video as the body. The answer is `202`, with the address of the analysis in `Location`.
 2. `GET` that address until `state` is final, as often as `Retry-After` says.
-3. `GET .../results`.
+3. `GET .../results`; or, while it runs, `GET .../windows` for what is judged so far.
 
 Which model judged, on what it was trained, how good it is and what it must not be used for is under `/v1/models`.
 
@@ -40,7 +41,7 @@ UPLOAD_BODY: Final = {
                 "additionalProperties": False,
                 "properties": {
                     VIDEO: {"type": "string", "format": "binary", "description": "The video file. Its name is not kept."},
-                    **Options.model_json_schema()["properties"],
+                    **Options.model_json_schema(ref_template=SCHEMAS)["properties"],
                 },
             }
         },

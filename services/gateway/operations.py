@@ -1,9 +1,7 @@
 """For those who run Mien: is it alive, is it ready, what does it do."""
 
-import asyncio
 from http import HTTPStatus
 
-import httpx
 from anyio import to_thread
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -68,16 +66,6 @@ async def check_model(parts: Parts) -> str:
     version = await parts.queue.alias(CHAMPION)
     if version is None:
         raise DependencyUnavailable("no release is champion")
-    names = [model_name(version, graph) for graph in GRAPHS]
-    await asyncio.gather(*(check_loaded(parts.triton, name) for name in names))
-    return f"{' and '.join(names)} are ready"
-
-
-async def check_loaded(triton: httpx.AsyncClient, name: str) -> None:
-    """Raises DependencyUnavailable unless Triton says that the model is READY."""
-    try:
-        response = await triton.get(f"/v2/models/{name}/ready")
-    except httpx.HTTPError:
-        raise DependencyUnavailable(f"{name}: the model server does not answer") from None
-    if response.status_code != HTTPStatus.OK:
-        raise DependencyUnavailable(f"{name} is not ready")
+    if unready := await parts.triton.unready(version):
+        raise DependencyUnavailable(", ".join(f"{name} is not ready" for name in unready))
+    return f"{' and '.join(model_name(version, graph) for graph in GRAPHS)} are ready"

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import httpx
 from fastapi import Depends, Request
 
 from services.gateway.metrics import Metrics
 from services.gateway.published import Models
 from services.gateway.results import Results
+from services.gateway.triton import Triton
 from services.gateway.uploads import UploadLimits
+from services.gateway.windows import Windows
 from shared.queue import GatewayQueue
 from shared.videos import Videos
 
@@ -21,9 +22,9 @@ class Parts:
     queue: GatewayQueue
     videos: Videos
     results: Results
+    windows: Windows
     models: Models
-    triton: httpx.AsyncClient
-    """Its base URL is Triton's HTTP address."""
+    triton: Triton
     limits: UploadLimits
     metrics: Metrics
 

@@ -16,6 +16,7 @@ from shared.errors import (
     ModelContractMismatch,
     ModelDigestMismatch,
     ModelVersionUnavailable,
+    ReleaseUnsigned,
     ResultGone,
     ResultNotReady,
     ResultUnreadable,
@@ -69,6 +70,7 @@ STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
     ResultUnreadable: HTTPStatus.INTERNAL_SERVER_ERROR,
     ModelContractMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
     ModelDigestMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ReleaseUnsigned: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 PROBLEMS: Final = Problems(

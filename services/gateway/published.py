@@ -8,7 +8,8 @@ from pathlib import Path
 
 from services.gateway.problems import ModelCardMissing
 from shared.errors import ModelContractMismatch, ModelDigestMismatch, ReleaseError, StorageError
-from shared.releases import CARD, MANIFEST, Release, folder_name, published, read
+from shared.releases import CARD, MANIFEST, Release, folder_name, parse, published, read
+from shared.signatures import TrustedKeys
 from shared.videos import storage_errors
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,13 @@ class Card:
 class Models:
     """The releases of a model repository. Blocking.
 
-    Weights and signatures are the business of those who serve them: a release that is shown here may still be refused there.
+    Whether the weights are those that were published is the business of those who serve them.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, trusted: TrustedKeys | None = None) -> None:
+        """trusted: who has to have signed a release; what none of them has signed counts as broken. None takes everything."""
         self._root = root
+        self._trusted = trusted
 
     def newest(self, *, below: int | None = None) -> Iterator[Published]:
         """The releases, newest first, beginning with the one before version `below`. A broken one is left out, and logged."""
@@ -50,11 +53,12 @@ class Models:
                     log.warning("release left out", extra={"release": version}, exc_info=error)
 
     def read(self, version: int) -> Published:
-        """Raises ModelVersionUnavailable, ModelContractMismatch when its folder holds no such release, StorageError."""
-        manifest = self._root / folder_name(version) / MANIFEST
+        """Raises ModelVersionUnavailable, ReleaseUnsigned, ModelContractMismatch when its folder holds no such release, StorageError."""
+        folder = self._root / folder_name(version)
         try:
             with storage_errors():
-                release, written_ns = read(manifest), manifest.stat().st_mtime_ns
+                release = parse(self._trusted.check(folder)) if self._trusted else read(folder / MANIFEST)
+                written_ns = (folder / MANIFEST).stat().st_mtime_ns
         except ModelContractMismatch as error:  # which quotes what it read
             raise ModelContractMismatch(f"what {folder_name(version)} says about itself cannot be read") from error
         if release.version != version:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from services.web import schemas as web
 from shared.jobs import FINAL_STATES, Contract, Failure, Job, JobState
-from shared.results import Result
+from shared.results import Result, TrackWindow
 
 EXAMPLE_ID = "an_4c6a225931052afbc86aa746c02fb74c"
 """Of the analysis in example.json."""
@@ -17,6 +17,8 @@ class Links(Contract):
 
     analysis: Annotated[str, Field(examples=[f"/v1/analyses/{EXAMPLE_ID}"])]
     """This record. DELETE it to remove the video, the result and the record."""
+    windows: Annotated[str, Field(examples=[f"/v1/analyses/{EXAMPLE_ID}/windows"])]
+    """The windows of all timelines that are judged so far, while it runs and afterwards."""
     results: Annotated[str | None, Field(examples=[f"/v1/analyses/{EXAMPLE_ID}/results"])] = None
     """The result; null until the analysis has succeeded."""
     cancel: Annotated[str | None, Field(examples=[None])] = None
@@ -67,6 +69,21 @@ class ResultPage(Result):
     """Pass it as `page_token` to get the next page; null on the last."""
 
 
+class WindowPage(Contract):
+    """Some windows of one analysis, in the order in which they were finished.
+
+    Of two with the same `track_id` and `start_ms` on different pages the later one counts.
+    """
+
+    state: Annotated[JobState, Field(examples=["running"])]
+    """Where the analysis is."""
+    windows: tuple[TrackWindow, ...]
+    """At most `page_size` of them; none while no more are finished. Once it has succeeded they are those of the result's timelines."""
+    next_page_token: Annotated[str | None, Field(examples=["AAAAAAAE"])] = None
+    """Pass it as `page_token` to go on from here, at the earliest after the seconds that `Retry-After` says; null when the analysis
+    is final and all is read."""
+
+
 class Problem(web.Problem):
     """What went wrong (RFC 9457). Test `code`, never `title` or `detail`."""
 
@@ -78,6 +95,8 @@ class Problem(web.Problem):
     """Of `unsupported-media-type`: the Content-Types that are taken."""
     state: Annotated[JobState | None, Field(examples=[None])] = None
     """Of `state-conflict` and `result-not-ready`: the state the analysis is in."""
+    available: Annotated[tuple[int, ...] | None, Field(examples=[None])] = None
+    """Of `model-version-unavailable` on submission: the newest versions that can be asked for instead."""
     failure: Annotated[Failure | None, Field(examples=[None])] = None
     """Of `state-conflict` about a failed analysis: why it failed."""
 
@@ -86,6 +105,7 @@ def links(job: Job) -> Links:
     here = analysis_path(job.id)
     return Links(
         analysis=here,
+        windows=f"{here}/windows",
         results=f"{here}/results" if job.state is JobState.SUCCEEDED else None,
         cancel=None if job.state in FINAL_STATES else f"{here}:cancel",
         model=None if job.release is None else model_path(job.release),

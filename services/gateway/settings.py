@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     """The data folder, shared with the workers."""
     models: Path = Path("models")
     """The model repository, read for what the releases say about themselves."""
+    trusted_keys: Path | None = None
+    """PEM file of public keys, as the workers have it; with one, a release that none of them has signed is not shown."""
     triton_http: str = "http://127.0.0.1:8000"
-    """Triton's HTTP address, asked only whether the model is ready."""
+    """Triton's HTTP address, asked only whether models are ready."""
     max_upload_bytes: int = Field(default=2 * GIB, gt=0)
     """Size of the largest video that is taken."""

@@ -20,6 +20,8 @@ from services.gateway.published import Models
 from services.gateway.uploads import UploadLimits
 from shared.jobs import Timings
 from shared.queue import GatewayQueue, Lease, WorkerQueue
+from shared.releases import GRAPHS, model_name
+from shared.signatures import TrustedKeys
 from shared.videos import Videos
 from tests.web_server import Listening, listening
 
@@ -31,9 +33,14 @@ RAW = {"Content-Type": "video/mp4"}
 class FakeTriton:
     """Answers Triton's readiness question, for the models that it was told are READY."""
 
+    def load(self, version: int) -> None:
+        self.ready |= {model_name(version, graph) for graph in GRAPHS}
+
     def __init__(self) -> None:
         self.ready: set[str] = set()
         self.hang = threading.Event()
+        self.broken = threading.Event()
+        """Somebody in front of it answers in its place."""
         triton = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,7 +48,7 @@ class FakeTriton:
                 if triton.hang.is_set():
                     time.sleep(3)
                 name = self.path.removeprefix("/v2/models/").removesuffix("/ready")
-                self.send_response(200 if name in triton.ready else 400)
+                self.send_response(503 if triton.broken.is_set() else 200 if name in triton.ready else 400)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -138,10 +145,16 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def running(*, redis_url: str, data: Path, limits: UploadLimits) -> Iterator[Gateway]:
+def running(*, redis_url: str, data: Path, limits: UploadLimits, trusted: TrustedKeys | None = None) -> Iterator[Gateway]:
     with FakeTriton() as triton:
         models = data.parent / "models"
-        app = create_app(queue=GatewayQueue(redis_url), videos=Videos(data), models=Models(models), triton_http=triton.url, limits=limits)
+        app = create_app(
+            queue=GatewayQueue(redis_url),
+            videos=Videos(data),
+            models=Models(models, trusted=trusted),
+            triton_http=triton.url,
+            limits=limits,
+        )
         worker = WorkerQueue(redis_url)
         worker.setup()
         # Plain HTTP: certificates that are not loaded save 50 ms per test.

@@ -9,7 +9,7 @@ import redis
 
 from services.gateway.schemas import ResultPage
 from shared.errors import MediaMissing, MediaNoVideoStream
-from shared.jobs import Failure, Progress, Stage, Timings
+from shared.jobs import Failure, Progress, Timings
 from shared.queue import Beat
 from shared.videos import Videos
 from tests.gateway.conftest import Gateway
@@ -32,16 +32,17 @@ def problem(response: Any, status: int, code: str) -> dict[str, Any]:
 def test_progress_and_end_are_shown(gateway: Gateway) -> None:
     here = gateway.post()["links"]["analysis"]
     lease = gateway.claim()
-    gateway.worker.report(lease, Progress(stage=Stage.ANALYSING, frames_done=3, frames_total=10, percent=30))
+    progress = {"stage": "analysing", "frames_done": 3, "frames_total": 10, "percent": 30, "seconds_left": 4}
+    gateway.worker.report(lease, Progress.model_validate(progress))
     running = gateway.http.get(here)
     assert "retry-after" in running.headers
     assert running.json()["state"] == "running"
-    assert running.json()["progress"] == {"stage": "analysing", "frames_done": 3, "frames_total": 10, "percent": 30}
+    assert running.json()["progress"] == progress
     gateway.worker.fail(lease, Failure.of(MediaNoVideoStream("streams found: audio")))
     failed = gateway.http.get(here)
     assert "retry-after" not in failed.headers
     assert failed.json()["failure"]["code"] == "media-no-video-stream"
-    assert failed.json()["links"] == {"analysis": here, "results": None, "cancel": None, "model": None}
+    assert failed.json()["links"] == {"analysis": here, "windows": f"{here}/windows", "results": None, "cancel": None, "model": None}
 
 
 def test_timings_and_the_way_to_the_result_come_with_success(gateway: Gateway) -> None:
@@ -50,11 +51,17 @@ def test_timings_and_the_way_to_the_result_come_with_success(gateway: Gateway) -
     gateway.worker.pin(lease, 7)
     assert gateway.worker.succeed(lease, Timings(total=5))
     assert gateway.get(here)["timings"]["total"] == 5
-    assert gateway.get(here)["links"] == {"analysis": here, "results": f"{here}/results", "cancel": None, "model": "/v1/models/7"}
+    assert gateway.get(here)["links"] == {
+        "analysis": here,
+        "windows": f"{here}/windows",
+        "results": f"{here}/results",
+        "cancel": None,
+        "model": "/v1/models/7",
+    }
 
 
 @pytest.mark.parametrize("name", [UNKNOWN, "an_", "nope", "%2e%2e", UNKNOWN.upper(), UNKNOWN + "0", "an_" + "é" * 32, "x" * 5000])
-@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("GET", "/results"), ("POST", ":cancel"), ("DELETE", "")])
+@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("GET", "/results"), ("GET", "/windows"), ("POST", ":cancel"), ("DELETE", "")])
 def test_ids_that_were_never_given_out_are_unknown(lasting_gateway: Gateway, method: str, suffix: str, name: str) -> None:
     problem(lasting_gateway.http.request(method, f"/v1/analyses/{name}{suffix}"), 404, "job-not-found")
 

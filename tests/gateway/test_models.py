@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +10,13 @@ import pytest
 
 from services.gateway.model_schemas import Model, ModelPage
 from services.gateway.schemas import Problem
-from shared.releases import CARD, MANIFEST, DataSet, Release, folder_name
-from tests.gateway.conftest import Gateway
+from services.gateway.uploads import UploadLimits
+from shared.releases import CARD, MANIFEST, folder_name
+from shared.signatures import Signer
+from tests.gateway.conftest import MAX_BYTES, Gateway, running
+from tests.gateway.releases import TEXT, publish, release
 
-TEXT = "# Model card\n\nNot for decisions about people \N{EM DASH} ever.\n".encode()
-
-
-def release(version: int, **changes: Any) -> Release:
-    metrics = {"faces": {"samples": 10.0, "accuracy": 0.7, "mean_recall": 0.6, "macro_f1": 0.5, "recall_sad": 0.4}}
-    data = (DataSet(name="faces", use="train", samples=90, licence="CC0-1.0", sha256="0" * 64),)
-    of = {"size": 64, "width": 0.25, "feature_size": 128, "training": {"plan": {"seed": 1}}, "metrics": metrics, "data": data}
-    return Release.model_validate({"version": version, "commit": "abc", "notes": "For tests.", **of, **changes})
-
-
-def publish(gateway: Gateway, version: int, *, card: bytes | None = TEXT, **changes: Any) -> Path:
-    folder = gateway.models / folder_name(version)
-    folder.mkdir(parents=True)
-    files = {} if card is None else {CARD: hashlib.sha256(card).hexdigest()}
-    if card is not None:
-        (folder / CARD).write_bytes(card)
-    (folder / MANIFEST).write_text(release(version, files=files, **changes).model_dump_json())
-    return folder
+SIGNER = Signer.generate()
 
 
 def problem(gateway: Gateway, path: str, status: int) -> Problem:
@@ -222,6 +208,26 @@ def test_a_broken_release_is_left_out_of_the_list_and_says_so_by_itself(
         broken = problem(gateway, path, status)
         assert broken.code == code
         assert "secret" not in broken.detail
+
+
+@pytest.fixture
+def trusting_gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
+    """One that shows only what SIGNER has signed."""
+    with running(redis_url=redis_url, data=tmp_path / "data", limits=UploadLimits(max_bytes=MAX_BYTES), trusted=SIGNER.trusted) as gateway:
+        yield gateway
+
+
+def test_with_trusted_keys_only_what_they_signed_is_shown(trusting_gateway: Gateway) -> None:
+    for version, signer in ((1, SIGNER), (2, None), (3, Signer.generate()), (4, SIGNER)):
+        folder = publish(trusting_gateway, version)
+        if signer:
+            signer.sign(folder)
+    (trusting_gateway.models / folder_name(4) / MANIFEST).write_text(release(4, notes="Fit for everything.").model_dump_json())
+    assert versions(trusting_gateway) == [1]
+    assert trusting_gateway.http.get("/v1/models/1/card").content == TEXT
+    for version in (2, 3, 4):
+        for of in ("", "/card"):
+            assert problem(trusting_gateway, f"/v1/models/{version}{of}", 500).code == "release-unsigned"
 
 
 def test_a_folder_that_is_being_written_is_no_release_yet(gateway: Gateway) -> None:

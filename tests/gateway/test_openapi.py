@@ -11,8 +11,9 @@ from services.gateway.app import create_app
 from services.gateway.model_schemas import Model, ModelPage
 from services.gateway.problems import ACCEPTED
 from services.gateway.published import Models
-from services.gateway.schemas import Analysis, AnalysisPage, Problem, ResultPage
+from services.gateway.schemas import Analysis, AnalysisPage, Problem, ResultPage, WindowPage
 from services.gateway.uploads import UploadLimits
+from shared.jobs import Options
 from shared.queue import GatewayQueue
 from shared.videos import Videos
 from tests.gateway.conftest import Gateway
@@ -73,7 +74,7 @@ def test_every_error_is_a_problem_with_an_example_that_is_one(schema: dict[str, 
 
 
 def test_every_success_of_the_api_has_an_example_that_is_one(schema: dict[str, Any]) -> None:
-    of = {model.__name__: model for model in (Analysis, AnalysisPage, ResultPage, Model, ModelPage)}
+    of = {model.__name__: model for model in (Analysis, AnalysisPage, ResultPage, WindowPage, Model, ModelPage)}
     seen = set()
     for name, operation in operations(schema):
         if not name.partition(" ")[2].startswith("/v1") or "204" in operation["responses"]:
@@ -109,18 +110,21 @@ def test_both_kinds_of_body_are_described(schema: dict[str, Any]) -> None:
     content = schema["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
     assert tuple(content) == ACCEPTED
     form = content["multipart/form-data"]["schema"]
-    assert (form["required"], set(form["properties"])) == (["video"], {"video", "sample_fps", "training_consent"})
+    assert (form["required"], set(form["properties"])) == (["video"], {"video", *Options.model_fields})
+    asked = {parameter["name"] for parameter in schema["paths"]["/v1/analyses"]["post"]["parameters"]}
+    assert asked == set(Options.model_fields)
     assert all(it["description"] for it in form["properties"].values())
 
 
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", "/v1/analyses", {"202", "400", "408", "413", "415", "422", "500", "503", "507"}),
+        ("post", "/v1/analyses", {"202", "400", "404", "408", "413", "415", "422", "500", "503", "507"}),
         ("get", "/v1/analyses", {"200", "422", "500", "503"}),
         ("get", "/v1/analyses/{analysis_id}", {"200", "404", "500", "503"}),
         ("delete", "/v1/analyses/{analysis_id}", {"204", "404", "500", "503"}),
         ("get", "/v1/analyses/{analysis_id}/results", {"200", "404", "409", "410", "422", "500", "503"}),
+        ("get", "/v1/analyses/{analysis_id}/windows", {"200", "404", "410", "422", "500", "503"}),
         ("post", "/v1/analyses/{analysis_id}:cancel", {"200", "404", "409", "500", "503"}),
         ("get", "/v1/models", {"200", "422", "500", "503"}),
         ("get", "/v1/models/{version}", {"200", "404", "500", "503"}),

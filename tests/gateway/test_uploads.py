@@ -37,30 +37,10 @@ def test_a_raw_body_becomes_a_queued_analysis(gateway: Gateway) -> None:
     assert response.headers["location"] == here
     assert int(response.headers["retry-after"]) > 0
     assert response.headers["cache-control"] == "no-store"
-    assert body["links"] == {"analysis": here, "results": None, "cancel": f"{here}:cancel", "model": None}
-    assert (body["state"], body["options"], body["size_bytes"]) == ("queued", {"sample_fps": 4.0, "training_consent": False}, len(VIDEO))
+    assert body["links"] == {"analysis": here, "windows": f"{here}/windows", "results": None, "cancel": f"{here}:cancel", "model": None}
+    assert (body["state"], body["options"]["sample_fps"], body["size_bytes"]) == ("queued", 4.0, len(VIDEO))
     assert body["sha256"] == hashlib.sha256(VIDEO).hexdigest()
     assert gateway.get(here) == body
-
-
-@pytest.mark.parametrize(
-    ("asked", "consented"),
-    [
-        ({}, False),
-        ({"params": {"training_consent": "false"}}, False),
-        ({"params": {"training_consent": "true"}}, True),
-        ({"files": {"video": VIDEO}}, False),
-        ({"files": {"video": VIDEO}, "data": {"training_consent": "false"}}, False),
-        ({"files": {"video": VIDEO}, "data": {"training_consent": "true"}}, True),
-    ],
-)
-def test_consent_to_training_is_kept_with_the_video_and_never_assumed(gateway: Gateway, asked: dict[str, Any], consented: bool) -> None:
-    body = {} if "files" in asked else {"content": VIDEO, "headers": RAW}
-    posted = gateway.http.post("/v1/analyses", **body, **asked).json()
-    assert posted["options"]["training_consent"] is consented
-    manifest = json.loads((gateway.data / "analyses" / posted["id"] / "manifest.json").read_bytes())
-    assert manifest["options"]["training_consent"] is consented
-    assert gateway.claim().job.options.training_consent is consented
 
 
 def test_the_bytes_and_the_manifest_are_on_the_disk_before_the_answer(gateway: Gateway) -> None:
@@ -116,30 +96,6 @@ def test_an_empty_video_is_refused(lasting_gateway: Gateway, request_of: dict[st
     response = lasting_gateway.http.post("/v1/analyses", **request_of)
     assert (response.status_code, code(response)) == (422, "media-empty")
     assert lasting_gateway.settles_to_nothing()
-
-
-@pytest.mark.parametrize("value", ["0", "61", "-1", "nan", "inf", "fast", ""])
-def test_options_are_checked_before_the_body_is_read(lasting_gateway: Gateway, value: str) -> None:
-    status, text = lasting_gateway.raw(HEAD.replace(b" HTTP", f"?sample_fps={value} HTTP".encode(), 1) + b"Content-Length: 999999\r\n\r\n")
-    assert status == 422
-    assert '"field":"query.sample_fps"' in text
-
-
-@pytest.mark.parametrize("value", ["1", "0", "yes", "on", "t", "True", "TRUE", "null", "", "true "])
-@pytest.mark.parametrize("place", ["query", "body"])
-def test_consent_is_given_in_as_many_words_or_not_at_all(lasting_gateway: Gateway, place: str, value: str) -> None:
-    option = {"training_consent": value}
-    asked = {"params": option, "content": VIDEO, "headers": RAW} if place == "query" else {"data": option, "files": {"video": VIDEO}}
-    response = lasting_gateway.http.post("/v1/analyses", **asked)
-    assert (response.status_code, code(response)) == (422, "validation-failed")
-    assert [error["field"] for error in response.json()["errors"]] == [f"{place}.training_consent"]
-    assert lasting_gateway.settles_to_nothing()
-
-
-def test_an_unknown_option_is_refused(lasting_gateway: Gateway) -> None:
-    response = lasting_gateway.http.post("/v1/analyses?sample_fsp=4", content=VIDEO, headers=RAW)
-    assert (response.status_code, code(response)) == (422, "validation-failed")
-    assert response.json()["errors"][0]["field"] == "query.sample_fsp"
 
 
 def test_two_gibibytes_are_refused_before_a_byte_of_them_is_sent(lasting_gateway: Gateway) -> None:
