@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -20,6 +21,8 @@ from training.ledger import Entry, Ledger
 log = logging.getLogger(__name__)
 
 CANCEL_WITHIN_S: Final = 1.0
+TOLD_WITHIN_S: Final = 2.0
+"""How much later than another process this one may be told to stop; torchrun looks ten times a second."""
 
 E = TypeVar("E", bound=Entry)
 
@@ -27,8 +30,9 @@ E = TypeVar("E", bound=Entry)
 def work(ledger: Ledger[E], entry_id: str, task: Callable[[E], dict[str, object]], *, alone: bool = True) -> E:
     """Do `task`, whose answer are fields of the entry; the entry as it is in the end.
 
-    Not `alone`, the task takes other processes too, and the death of one of them raises anything here. So what is no MienError leaves
-    the entry running and is raised: whoever looks for work next counts it as a death, and tries again.
+    Not `alone`, the task takes other processes too, and the end of one of them raises anything here. So what is no MienError leaves
+    the entry running and is raised: whoever looks for work next counts it as a death, and tries again. Where all of them were told to
+    stop, and another one was first, the same word is on its way here and is waited for.
 
     Raises RunConflict when another process works on the entry, or it has ended.
     """
@@ -48,6 +52,7 @@ def _attempt(ledger: Ledger[E], entry: E, task: Callable[[E], dict[str, object]]
         return ledger.fail(entry.id, Failure.of(error))
     except Exception:
         if not alone:
+            time.sleep(TOLD_WITHIN_S)  # where a SIGTERM comes, SystemExit is raised here
             raise
         log.exception("a bug")
         return ledger.fail(entry.id, Failure.of(InternalError("its log says more")))

@@ -61,12 +61,13 @@ class Crew(Generic[E]):
         for process in self._processes.values():
             send(process, signal.SIGTERM)
         deadline = time.monotonic() + self._grace_s
-        for process in self._processes.values():
+        for entry_id, process in self._processes.items():
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 send(process, signal.SIGKILL)
                 process.wait()
+            self._handed_back(entry_id)
         self._processes.clear()
 
     def _is_worked_on(self, entry: E) -> bool:
@@ -92,6 +93,14 @@ class Crew(Generic[E]):
                 log.info("process ended", extra={"entry": entry_id, "status": status, "state": entry.state})
         except MienError:
             log.exception("cannot write down how a process ended", extra={"entry": entry_id})
+
+    def _handed_back(self, entry_id: str) -> None:
+        """What this crew has stopped did not die, also where its process had no time left to say so."""
+        try:
+            if not self._ledger.is_held(entry_id):
+                self._ledger.hand_back(entry_id)
+        except MienError:
+            log.exception("cannot hand back", extra={"entry": entry_id})
 
     def _hurry(self, entry: E) -> None:
         """Kill a process of ours that was asked to stop and does not."""
@@ -164,9 +173,9 @@ def how_it_ended(status: int | None) -> str:
 
 
 def training_command(python: str, *, processes: int) -> Callable[[str], list[str]]:
-    """What works on a run: one process, or several under `torchrun`."""
+    """What works on a run: one process, or several that `torchrun` starts."""
     alone = [python, "-m", "training", "run"]
-    together = [python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *alone[1:]]
+    together = [python, "-m", "training.together", "--standalone", f"--nproc-per-node={processes}", *alone[1:]]
     return lambda run_id: [*(alone if processes == 1 else together), run_id]
 
 

@@ -64,12 +64,12 @@ class Service:
         self.process.kill()
         self.process.wait()
 
-    def working(self) -> list[psutil.Process]:
+    def working(self, module: str = "training") -> list[psutil.Process]:
         """The processes that work for this service, or worked for one that was killed."""
         found = []
         for process in psutil.process_iter(["cmdline", "environ"]):
             command, settings = process.info["cmdline"] or [], process.info["environ"] or {}
-            if command[1:3] == ["-m", "training"] and settings.get("MIEN_RUNS") == str(self.runs.root):
+            if settings.get("MIEN_RUNS") == str(self.runs.root) and module_of(command) == module:
                 found.append(process)
         return found
 
@@ -114,6 +114,11 @@ class Service:
                 elif not line and fields:
                     yield fields["event"], fields["id"], json.loads(fields["data"])
                     fields = {}
+
+
+def module_of(command: list[str]) -> str:
+    """What a Python process was started with; torchrun gives it options before that."""
+    return command[command.index("-m") + 1] if "-m" in command[:3] else ""
 
 
 def until(condition: Callable[[], bool], *, within_s: float = ENDS_WITHIN_S) -> None:

@@ -136,6 +136,15 @@ def test_stopping_hands_everything_back(ledger: Publications, crew: Callable[...
     assert [entry.deaths for entry in ledger.all()] == [0, 0]
 
 
+def test_what_was_killed_since_it_did_not_stop_in_time_did_not_die(ledger: Publications, crew: Callable[..., Crew[Publication]]) -> None:
+    entry = ledger.accept(RUN, promote=True)
+    deaf = crew(IS_DEAF, grace_s=0.2)
+    ticked(deaf, lambda: ledger.get(entry.id).state is JobState.RUNNING)
+    deaf.stop()
+    left = ledger.get(entry.id)
+    assert (left.state, left.deaths) == (JobState.QUEUED, 0)
+
+
 def test_being_told_to_stop_is_no_death(ledger: Publications, crew: Callable[..., Crew[Publication]]) -> None:
     entry = ledger.accept(RUN, promote=True)
     told = crew("work(ledger, name, lambda entry: os.kill(os.getpid(), signal.SIGTERM) or {})")
@@ -189,5 +198,5 @@ def test_a_child_leads_a_session_of_its_own(ledger: Publications, crew: Callable
 def test_several_processes_share_a_run_under_torchrun() -> None:
     assert training_command("python", processes=1)(RUN) == ["python", "-m", "training", "run", RUN]
     together = training_command("python", processes=4)(RUN)
-    assert together[:5] == ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
+    assert together[:5] == ["python", "-m", "training.together", "--standalone", "--nproc-per-node=4"]
     assert together[5:] == ["-m", "training", "run", RUN]

@@ -2,10 +2,11 @@
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 from tests.tiny_runs import tiny_plan
-from tests.training_service.conftest import Service, until
+from tests.training_service.conftest import Service, running, until
 
 LONG = tiny_plan(epochs=500)
 
@@ -116,6 +117,21 @@ def test_a_service_that_is_told_to_stop_stops_its_runs_and_its_streams(service: 
     assert service.working() == []
     left = service.runs.get(run_id)
     assert (left.state, left.deaths) == ("queued", 0)
+
+
+def test_processes_that_share_a_run_and_are_told_to_stop_did_not_die(tmp_path: Path) -> None:
+    """By whoever stops torchrun, and by the service that is stopped itself."""
+    with running(tmp_path, MIEN_TRAINING_PROCESSES="2") as service:
+        run_id = service.submit(LONG)
+        until(lambda: epochs(service, run_id) >= 1)
+        (torchrun,) = service.working("training.together")
+        torchrun.terminate()
+        until(lambda: service.runs.get(run_id).attempts == 2)
+        assert service.runs.get(run_id).deaths == 0
+        service.stop()
+        left = service.runs.get(run_id)
+        assert (left.state, left.deaths) == ("queued", 0)
+        assert service.working() == []
 
 
 def test_a_plan_that_fails_says_why_and_the_service_goes_on(service: Service) -> None:
