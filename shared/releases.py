@@ -71,6 +71,9 @@ class DataSet(Contract):
     """What its owner allows."""
     sha256: Sha256
     """Of the crop store that was read."""
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the store's subjects that nothing was learnt from, as `split_by_subject` of `training.datasets` takes it. 0 where all of it
+    was used, and in releases that were trained before this was written down."""
 
 
 class Release(Contract):

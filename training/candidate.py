@@ -49,7 +49,14 @@ def write_candidate(network: Network, release: Release, folder: Path) -> Release
 def described(parts: list[Clips], use: str) -> tuple[DataSet, ...]:
     """Each set once, however often it was drawn from."""
     seen = {
-        part.name: DataSet(name=part.name, use=use, samples=len(set(part.first.tolist())), licence=part.licence, sha256=part.sha256)
+        part.name: DataSet(
+            name=part.name,
+            use=use,
+            samples=len(set(part.first.tolist())),
+            licence=part.licence,
+            sha256=part.sha256,
+            held_out=part.held_out,
+        )
         for part in parts
     }
     return tuple(seen.values())

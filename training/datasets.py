@@ -43,6 +43,8 @@ class Clips:
     """Of each clip: sets are mixed, terms are not."""
     pseudo_labeller: str | None = None
     """The network that gave `targets`, where people did not."""
+    held_out: float = 0.0
+    """Share of the store's subjects that was split off, whichever side of the split these clips are."""
 
     def __post_init__(self) -> None:
         clips = len(self.subjects)
@@ -231,7 +233,8 @@ def split_by_subject(clips: Clips, *, held_out: float) -> tuple[Clips, Clips]:
     out = [int.from_bytes(hashlib.sha256(subject.encode()).digest()[:4], "big") < threshold for subject in clips.subjects]
     kept_rows = [row for row, is_out in enumerate(out) if not is_out]
     out_rows = [row for row, is_out in enumerate(out) if is_out]
-    return clips.part(kept_rows), clips.part(out_rows)
+    split = replace(clips, held_out=held_out)
+    return split.part(kept_rows), split.part(out_rows)
 
 
 def check_apart(learnt: list[Clips], measured: list[Clips]) -> None:

@@ -2,7 +2,7 @@
 
 Both see the same clips, so what counts is where they differ. On all frozen sets together the candidate has to be shown not to
 be worse than the champion by more than a named margin; a set too small to show that lets nothing pass. On no set by itself may it be
-shown to be worse.
+shown to be worse. Of a set that the candidate learnt from in part, only the people count whom its release says were held out.
 """
 
 import math
@@ -20,7 +20,7 @@ from shared.errors import CandidateWorse
 from shared.jobs import Contract
 from shared.releases import Release
 from training.bootstrap import gain, pooled
-from training.datasets import Clips
+from training.datasets import Clips, split_by_subject
 from training.evaluate import Report, evaluate
 from training.graphs import examples, traced
 from training.network import Network
@@ -28,6 +28,7 @@ from training.repository import Check
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
+LESSONS = ("train", "unlabelled")
 LATENCY_BATCH = 16
 LATENCY_ROUNDS = 15
 
@@ -61,11 +62,15 @@ class Contestant:
     network: Network
 
 
-def judge(candidate: Contestant, champion: Contestant | None, frozen: Sequence[Clips], gate: Gate) -> tuple[Check, ...]:
+def checked(candidate: Contestant, champion: Contestant | None, frozen: Sequence[Clips], gate: Gate) -> tuple[Check, ...]:
     """Every check, passed or not. Raises DataUnusable where no frozen set has crops large enough, or labels."""
     if not frozen:
         return (Check(name="frozen sets", candidate=0, champion=None, limit=1, passed=False),)
-    verdicts = measured(candidate, champion, frozen, gate)
+    known = learnt_from(candidate.release, frozen)
+    if not known.passed:
+        return (known,)
+    unseen = [unseen_part(clips, candidate.release, champion.release if champion else None) for clips in frozen]
+    verdicts = (known, *measured(candidate, champion, unseen, gate))
     return (*verdicts, latency(candidate, champion, gate)) if champion else verdicts
 
 
@@ -74,12 +79,40 @@ def measured(candidate: Contestant, champion: Contestant | None, frozen: Sequenc
     size = max(each.release.size for each in (candidate, champion) if each)
     sets = one_size(frozen, size)
     mine = [reported(candidate, clips) for clips in sets]
-    by_itself = (_learnt_from(candidate.release, frozen), _finite(candidate), *_floors(pooled(mine), gate))
+    by_itself = (_finite(candidate), *_floors(pooled(mine), gate))
     if champion is None:
         return by_itself
     theirs = [reported(champion, clips) for clips in sets]
     on_each = (_shown_worse(clips.name, left, right, gate) for clips, left, right in zip(sets, mine, theirs, strict=True))
     return (*by_itself, *_losses(mine, theirs, gate), *on_each)
+
+
+# --- what neither has learnt from ----------------------------------------------------------------------------------------
+
+
+def learnt_from(release: Release, frozen: Sequence[Clips]) -> Check:
+    """How many frozen sets the release has learnt from without saying that people were held out: nobody of them can be measured on."""
+    known = sum(held_out(release, clips) == 0 for clips in frozen)
+    return Check(name="learnt from frozen sets", candidate=known, champion=None, limit=0, passed=not known)
+
+
+def unseen_part(clips: Clips, candidate: Release, champion: Release | None) -> Clips:
+    """The people of a frozen set whom the candidate has not learnt from, nor the champion where it says whom it held out. One that has
+    learnt from all of them, or does not say, is only harder to beat. Raises DataUnusable when nobody is left.
+    """
+    shares = [share for release in (candidate, champion) if release and (share := held_out(release, clips))]
+    if not shares:
+        return clips
+    _, out = split_by_subject(clips, held_out=min(shares))  # who falls to a small share falls to every larger one, too
+    return out
+
+
+def held_out(release: Release, clips: Clips) -> float | None:
+    """The share of a set's subjects that a release's training left alone: None where it has learnt from none of them. A set is known by
+    its name, however it was cropped, and by its digest, whatever it is called.
+    """
+    uses = [data for data in release.data if data.use in LESSONS and (data.name == clips.name or data.sha256 == clips.sha256)]
+    return min((data.held_out for data in uses), default=None)
 
 
 def require(checks: Iterable[Check]) -> None:
@@ -104,14 +137,6 @@ def one_size(frozen: Sequence[Clips], size: int) -> list[Clips]:
 
 def reported(contestant: Contestant, clips: Clips) -> Report:
     return evaluate(contestant.network, clips.labelled().resized(contestant.release.size))
-
-
-def _learnt_from(release: Release, frozen: Sequence[Clips]) -> Check:
-    """How many frozen sets the release names among its lessons, and not as validation too: of those it held subjects out."""
-    uses = {use: {data.sha256 for data in release.data if data.use == use} for use in ("train", "unlabelled", "validation")}
-    lessons = (uses["train"] | uses["unlabelled"]) - uses["validation"]
-    known = len(lessons & {clips.sha256 for clips in frozen})
-    return Check(name="learnt from frozen sets", candidate=known, champion=None, limit=0, passed=not known)
 
 
 def _floors(report: Report, gate: Gate) -> list[Check]:

@@ -29,7 +29,7 @@ from shared.signatures import Signer, TrustedKeys
 from training.admission import admitted
 from training.datasets import read_clips
 from training.export import add, read_release_network
-from training.gate import Contestant, Gate, judge, require
+from training.gate import Contestant, Gate, checked, require
 from training.graphs import are_close, examples
 from training.model_server import ModelServer
 from training.network import Network
@@ -145,7 +145,7 @@ class Publisher:
     def _measured(self, candidate: Contestant, champion: int | None) -> tuple[Check, ...]:
         """Raises CandidateWorse."""
         frozen = [read_clips(folder) for folder in self._frozen]
-        checks = judge(candidate, self._contestant(champion) if champion else None, frozen, self._gate)
+        checks = checked(candidate, self._contestant(champion) if champion else None, frozen, self._gate)
         require(checks)
         return checks
 

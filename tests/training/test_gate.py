@@ -9,9 +9,9 @@ from shared.errors import CandidateWorse, DataUnusable
 from shared.releases import DataSet
 from tests.candidates import contestant
 from tests.painted import painted_clips
-from training.datasets import Clips
+from training.datasets import Clips, split_by_subject
 from training.evaluate import Report
-from training.gate import Contestant, Gate, judge, measured, one_size, require, spread
+from training.gate import Contestant, Gate, checked, measured, one_size, require, spread, unseen_part
 from training.repository import Check
 
 FROZEN = [painted_clips(280, seed=3), painted_clips(140, name="others", seed=4)]
@@ -26,6 +26,17 @@ def relabelled(clips: Clips, rows: list[int]) -> Clips:
     targets = clips.targets.clone()
     targets[rows] = targets[rows].roll(1, dims=1)
     return clips.with_targets(targets)
+
+
+def having_used(one: Contestant, clips: Clips, uses: dict[str, float], known_by: str = "sha256") -> Contestant:
+    """One that says it has used a set, holding out a share of its people."""
+    known = {"name": "renamed", "sha256": "f" * 64, known_by: getattr(clips, known_by)}
+    data = tuple(DataSet(use=use, samples=280, licence="CC0", held_out=share, **known) for use, share in uses.items())
+    return replace(one, release=one.release.model_copy(update={"data": data}))
+
+
+def accuracy_of(checks: tuple[Check, ...]) -> float:
+    return next(check.candidate for check in checks if check.name == "accuracy, by itself,")
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +76,48 @@ def test_a_network_that_knows_nothing_fails_by_itself_and_against_the_champion(g
 @pytest.mark.parametrize(
     ("uses", "refused"),
     [
-        (("train",), True),
-        (("unlabelled",), True),
-        (("train", "validation"), False),
-        (("validation",), False),
+        ({"train": 0.0}, True),
+        ({"unlabelled": 0.0}, True),
+        ({"train": 0.0, "validation": 0.0}, True),
+        ({"train": 0.3, "unlabelled": 0.0}, True),
+        ({"train": 0.3, "validation": 0.3}, False),
+        ({"validation": 0.0}, False),
     ],
 )
-def test_what_was_learnt_from_measures_nothing_unless_people_were_held_out(good: Contestant, uses: tuple[str, ...], refused: bool) -> None:
-    clips = FROZEN[0]
-    data = tuple(DataSet(name="renamed", use=use, samples=280, licence="CC0", sha256=clips.sha256) for use in uses)
-    told = replace(good, release=good.release.model_copy(update={"data": data}))
-    assert failed(measured(told, good, FROZEN, Gate())) == (["learnt from frozen sets"] if refused else [])
+@pytest.mark.parametrize("known_by", ["name", "sha256"])
+def test_what_was_learnt_from_measures_nothing_unless_people_were_held_out(
+    good: Contestant, uses: dict[str, float], refused: bool, known_by: str
+) -> None:
+    learner = having_used(good, FROZEN[0], uses, known_by)
+    checks = checked(learner, good, FROZEN, Gate(latency_ratio=1000))
+    assert failed(checks) == (["learnt from frozen sets"] if refused else [])
+    assert refused == ("accuracy" not in [check.name for check in checks]), "what is refused is not measured at all"
+
+
+def test_of_a_set_that_was_learnt_from_in_part_only_those_count_who_were_held_out(good: Contestant) -> None:
+    """The people whom it held out are called by other labels than those whom it learnt from, and it knows only these."""
+    people = painted_clips(280, seed=3, people=40)
+    kept, out = split_by_subject(people, held_out=0.4)
+    strange = relabelled(people, [row for row in range(280) if people.subjects[row] in out.subjects])
+    learner = having_used(good, people, {"train": 0.4, "validation": 0.4})
+    accuracy = accuracy_of(checked(learner, None, [strange], Gate()))
+    assert accuracy < 0.1
+    assert accuracy_of(checked(good, None, [strange], Gate())) == pytest.approx((len(kept) + accuracy * len(out)) / 280, abs=0.1)
+
+
+def test_of_two_that_held_people_out_only_those_count_whom_neither_has_learnt_from(good: Contestant) -> None:
+    people = painted_clips(280, seed=3, people=40)
+    more, fewer = (having_used(good, people, {"train": share}) for share in (0.5, 0.2))
+    _, expected = split_by_subject(people, held_out=0.2)
+    for pair in ((more, fewer), (fewer, more)):
+        assert set(unseen_part(people, *(each.release for each in pair)).subjects) == set(expected.subjects)
+    assert unseen_part(people, more.release, good.release).subjects == split_by_subject(people, held_out=0.5)[1].subjects
+
+
+def test_a_set_of_which_nobody_was_held_out_after_all_measures_nothing(good: Contestant) -> None:
+    alone = painted_clips(14, people=1)
+    with pytest.raises(DataUnusable):
+        checked(having_used(good, alone, {"train": 1e-9}), None, [alone], Gate())
 
 
 def test_a_class_that_was_given_up_is_noticed_though_accuracy_hides_it(good: Contestant) -> None:
@@ -111,7 +153,7 @@ def test_luck_counts_for_the_champion_in_a_small_set() -> None:
 
 
 def test_a_slow_network_is_refused(good: Contestant) -> None:
-    assert failed(judge(contestant(3, width=0.5), good, [FROZEN[0]], Gate())) == ["milliseconds per face"]
+    assert failed(checked(contestant(3, width=0.5), good, [FROZEN[0]], Gate())) == ["milliseconds per face"]
 
 
 def test_numbers_that_are_none_are_noticed(good: Contestant) -> None:
@@ -124,7 +166,7 @@ def test_numbers_that_are_none_are_noticed(good: Contestant) -> None:
 
 def test_without_anything_to_measure_on_nothing_passes(good: Contestant) -> None:
     with pytest.raises(CandidateWorse, match="frozen sets"):
-        require(judge(good, None, [], Gate()))
+        require(checked(good, None, [], Gate()))
 
 
 def test_unlabelled_clips_measure_nothing(good: Contestant) -> None:

@@ -73,11 +73,11 @@ def test_a_run_leaves_its_rounds_a_report_and_a_candidate_that_is_what_it_says(p
     assert release.files == {name: file_sha256(folder / name) for name in (WEIGHTS, CARD)}
     network = read_release_network(release, folder / WEIGHTS)
     assert release.metrics["frozen"] == evaluate(network, read_clips(stores / "frozen")).figures()
-    assert {(data.name, data.use) for data in release.data} == {
-        ("labelled", "train"),
-        ("unlabelled", "unlabelled"),
-        ("labelled", "validation"),
-        ("frozen", "validation"),
+    assert {(data.name, data.use, data.held_out) for data in release.data} == {
+        ("labelled", "train", 0.2),
+        ("unlabelled", "unlabelled", 0.0),
+        ("labelled", "validation", 0.2),
+        ("frozen", "validation", 0.0),
     }
     assert str(stores) not in release.model_dump_json(), "a release tells nothing of the machine that trained it"
 
