@@ -2,7 +2,7 @@
 
     services/preprocess/enlightener/
       generator.pt        TorchScript, in half precision: uint8 RGB (B, 3, H, W) with H and W multiples of STRIDE
-                          -> fp32 luma (B, H, W) from 0 to 1, of the same pictures as if there had been light
+                          -> fp32 RGB (B, 3, H, W) from 0 to 1: the same pictures as if there had been light
       enlightener.json    this contract; names the sha256 of the other
 
 A file of TorchScript can hold code: this one is taken only as the digest beside it says, from the folder of the worker's own code.

@@ -57,9 +57,8 @@ class Generator:
         """By how much the odds of luma grow, from 1 to MOST, at each place of the reduced frame: fp32 (h, w)."""
         small = np.array(Image.fromarray(rgb_hwc).resize(reduced_size(rgb_hwc), Image.Resampling.BILINEAR, reducing_gap=2))
         planes = torch.from_numpy(small).permute(2, 0, 1)[None]
-        before = (planes[0] / 255 * torch.tensor(LUMA)[:, None, None]).sum(dim=0)
-        after = self._network(planes)[0]
-        return (odds(smooth(after)) / odds(smooth(before))).clamp(1, MOST)
+        before, after = luma(planes / 255), luma(self._network(planes))
+        return (odds(smooth(after)) / odds(smooth(before))).clamp(1, MOST)[0, 0]
 
 
 def reduced_size(rgb_hwc: Pixels) -> tuple[int, int]:
@@ -73,11 +72,16 @@ def stepped(side: float) -> int:
     return max(STRIDE, round(side / STRIDE) * STRIDE)
 
 
-def smooth(luma: Tensor) -> Tensor:
-    """The mean around each place of (h, w); at the edges, of what there is."""
-    return nn.functional.avg_pool2d(luma[None, None], SMOOTH_PX, stride=1, padding=SMOOTH_PX // 2, count_include_pad=False)[0, 0]
+def luma(pictures: Tensor) -> Tensor:
+    """(B, 3, h, w) to (B, 1, h, w)."""
+    return (pictures * torch.tensor(LUMA).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
-def odds(luma: Tensor) -> Tensor:
-    known = luma.clamp(DARKEST, 1 - DARKEST)
+def smooth(lumas: Tensor) -> Tensor:
+    """The mean around each place; at the edges, of what there is."""
+    return nn.functional.avg_pool2d(lumas, SMOOTH_PX, stride=1, padding=SMOOTH_PX // 2, count_include_pad=False)
+
+
+def odds(lumas: Tensor) -> Tensor:
+    known = lumas.clamp(DARKEST, 1 - DARKEST)
     return known / (1 - known)
