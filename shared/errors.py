@@ -6,6 +6,7 @@
     |  `- InferenceUnavailable   nobody answers: the job waits, then is tried again
     |- JobError              what was asked of a job does not fit its state
     |- StorageError          the data folder cannot take or give the bytes
+    |- DecoderUnavailable    the worker's machine starts no decoder
     |- QueueUnavailable      Redis does not answer
     |- ReleaseError          a release folder is not what it must be
     |  `- CandidateRefused      it may not become a release: the champion serves on
@@ -186,6 +187,15 @@ class MediaMissing(StorageError):
 
 class InsufficientStorage(StorageError):
     """The disk is full."""
+
+    retryable = True
+
+
+class DecoderUnavailable(MienError):
+    """No decoder can be started on this machine.
+
+    It has no process left to give, or nothing to confine a process with.
+    """
 
     retryable = True
 

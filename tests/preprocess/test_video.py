@@ -18,6 +18,7 @@ from services.preprocess.video import Frame, open_video
 from shared.errors import (
     DecodeTimeout,
     MediaCodecUnsupported,
+    MediaContainerNotAllowed,
     MediaCorrupt,
     MediaDimensionsExceeded,
     MediaDurationExceeded,
@@ -155,16 +156,33 @@ NOT_VIDEOS = {
     "text": b"It was a dark and stormy night.\n" * 100,
     "html": b"<!doctype html><html><body>404</body></html>",
     "zip": b"PK\x03\x04" + bytes(500),
-    "png": PNG,
     "one byte": b"\0",
     "noise": np.random.default_rng(0).bytes(5000),
+}
+NOT_TAKEN = {
+    "png": PNG,
     "local list": b"ffconcat version 1.0\nfile /etc/passwd\n",
+    "gif": b"GIF89a" + bytes(500),
+    "heic": b"\0\0\0\x18ftypheic" + bytes(500),
+    "jpeg": b"\xff\xd8\xff\xe0" + bytes(500),
+    "webp": b"RIFF\x24\0\0\0WEBPVP8 " + bytes(500),
+    "wav": b"RIFF\x24\0\0\0WAVEfmt " + bytes(500),
+    "flv": b"FLV\x01\x05" + bytes(500),
+    "ogg": b"OggS" + bytes(500),
+    "transport stream": (b"G" + bytes(187)) * 10,
+    "dash": b"<?xml version='1.0'?>\n<MPD></MPD>",
 }
 
 
 @pytest.mark.parametrize("content", NOT_VIDEOS.values(), ids=NOT_VIDEOS.keys())
 def test_other_files_are_not_recognised(clips, content):
     with pytest.raises(MediaUnrecognised):
+        open_video(clips.bytes("upload", content))
+
+
+@pytest.mark.parametrize("content", NOT_TAKEN.values(), ids=NOT_TAKEN.keys())
+def test_what_is_recognised_and_not_taken(clips, content):
+    with pytest.raises(MediaContainerNotAllowed):
         open_video(clips.bytes("upload", content))
 
 
@@ -186,7 +204,7 @@ def test_playlists_reach_no_server(clips, kind):
             "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
             "ffconcat": f"ffconcat version 1.0\nfile {address}\n",
         }[kind]
-        with pytest.raises(MediaUnrecognised):
+        with pytest.raises(MediaContainerNotAllowed):
             open_video(clips.bytes(f"upload.{kind}", content.encode()))
         canary.settimeout(0.2)
         with pytest.raises(TimeoutError):
@@ -210,7 +228,7 @@ def test_a_session_description_binds_no_socket(clips):
     while attempts.is_alive():
         bound |= {connection.laddr.port for connection in psutil.Process().net_connections("udp")}
         time.sleep(0.002)
-    assert isinstance(errors[0], MediaUnrecognised)
+    assert isinstance(errors[0], MediaContainerNotAllowed)
     assert 45004 not in bound
 
 

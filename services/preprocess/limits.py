@@ -1,0 +1,40 @@
+"""How much of a machine one video may take."""
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from shared.jobs import Contract
+
+MAX_PIXELS: Final = 4096 * 2176
+MAX_DURATION_MS: Final = 30 * 60 * 1000
+FRAMES_PER_SECOND: Final = 60
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+def most_frames(duration_ms: int) -> int:
+    """How many frames are decoded, at most, of a video that may take so long: 60 for each second of it.
+
+    A camera's 240 frames per second may go on for a quarter of that; a million tiny frames are an attack.
+    """
+    return max(FRAMES_PER_SECOND, duration_ms * FRAMES_PER_SECOND // 1000)
+
+
+class Limits(Contract):
+    """What decoding one video may take before it fails."""
+
+    max_pixels: Positive = MAX_PIXELS
+    """Of a frame, as it is stored and as it is shown."""
+    max_duration_ms: Positive = MAX_DURATION_MS
+    """Of the part that is asked for, in media time; also bounds how many frames are decoded, see `most_frames`."""
+    threads: Positive = 2
+    """Of the decoder. Each holds a few frames more."""
+    memory_bytes: Positive = 2 << 30
+    """Address space of the process that decodes, of which Python and FFmpeg take 0.3 GiB."""
+    cpu_s: Positive = 1800
+    """CPU time of the process that decodes."""
+    silence_s: Annotated[float, Field(gt=0)] = 30.0
+    """How long that process may make the worker wait without a whole word."""
+    unconfined: bool = False
+    """Decode even where the kernel cannot confine a process, which is no place for strangers' videos. A warning is logged."""

@@ -1,0 +1,73 @@
+"""Turning decoded pictures into what is looked at: upright, of square pixels, as BT.709 RGB."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Self
+
+import numpy as np
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from numpy.typing import NDArray
+
+from services.preprocess.orientation import DISPLAY_MATRIX_BYTES, Orientation
+
+WIDEST_PIXEL: Final = 4
+"""Anamorphic lenses and old television go up to 2; a shape of pixel beyond this is nonsense, and passed over."""
+
+STANDARD_DEFINITION: Final = (1279, 576)
+"""The largest picture whose colours are BT.601's where nothing says so; players do the same."""
+UNTAGGED: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Geometry:
+    """What every frame of a video is brought to: the first frame's size with square pixels, and the way it is held."""
+
+    width: int
+    height: int
+    orientation: Orientation
+
+    @classmethod
+    def of(cls, picture: VideoFrame, *, pixel_shape: Fraction | None, max_pixels: int) -> Self:
+        """pixel_shape: a stored pixel's width by its height; None or 0 where nothing says."""
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+        asked = bytes(matrix) if isinstance(matrix, SideData) else b""
+        orientation = Orientation.of(asked) if len(asked) >= DISPLAY_MATRIX_BYTES else Orientation()
+        width, height = square(picture.width, picture.height, pixel_shape or Fraction(1), max_pixels=max_pixels)
+        return cls(width=width, height=height, orientation=orientation)
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height of the frames as they are handed out."""
+        return (self.height, self.width) if self.orientation.transpose else (self.width, self.height)
+
+    def upright_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        return self.orientation.apply(rgb(picture, width=self.width, height=self.height))
+
+
+def square(width: int, height: int, pixel_shape: Fraction, *, max_pixels: int) -> tuple[int, int]:
+    """The size that shows a picture with square pixels: the side with fewer of them grows, as far as `max_pixels` go."""
+    if not Fraction(1, WIDEST_PIXEL) <= pixel_shape <= WIDEST_PIXEL:
+        return width, height
+    widened, heightened = max(pixel_shape, Fraction(1)), max(1 / pixel_shape, Fraction(1))
+    excess = max(1.0, (width * widened * height * heightened / max_pixels) ** 0.5)
+    return max(1, int(width * widened / excess + 0.5)), max(1, int(height * heightened / excess + 0.5))
+
+
+def rgb(picture: VideoFrame, *, width: int, height: int) -> NDArray[np.uint8]:
+    """(height, width, 3), converted by the matrix and range that the picture says it was made with."""
+    resized = (width, height) != (picture.width, picture.height)
+    return picture.to_ndarray(
+        format="rgb24",
+        width=width,
+        height=height,
+        src_colorspace=Colorspace.ITU709 if _is_untagged_hd(picture) else None,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=Interpolation.BICUBIC if resized else None,
+    ).astype(np.uint8, copy=False)
+
+
+def _is_untagged_hd(picture: VideoFrame) -> bool:
+    width, height = STANDARD_DEFINITION
+    return picture.colorspace == UNTAGGED and (picture.width > width or picture.height > height)
