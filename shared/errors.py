@@ -4,7 +4,7 @@
     |- MediaError            the file's fault: never retried, becomes the job's `failure`
     |- InferenceError        Triton's or the release's fault
     |  `- InferenceUnavailable   nobody answers: the job waits, then is tried again
-    |- JobError              what was asked of a job does not fit its state
+    |- JobError              what was asked of a job, or of the queue as it is, cannot be done
     |- StorageError          the data folder cannot take or give the bytes
     |- DecoderUnavailable    the worker's machine starts no decoder
     |- QueueUnavailable      Redis does not answer
@@ -166,6 +166,35 @@ class AttemptsExhausted(JobError):
     retryable = True
 
 
+class QueueFull(JobError):
+    """As many analyses wait as the service takes on."""
+
+    retryable = True
+
+
+class QuotaExceeded(JobError):
+    """As much is used as one client may.
+
+    `quota` names what there is too much of, such as `queued-analyses`.
+    """
+
+    retryable = True
+
+
+class IdempotencyKeyInvalid(JobError):
+    """The Idempotency-Key is empty, or longer than 255 characters."""
+
+
+class IdempotencyKeyReused(JobError):
+    """The Idempotency-Key was used before, for another video or other options."""
+
+
+class IdempotencyRequestInProgress(JobError):
+    """A request with this Idempotency-Key is still being answered."""
+
+    retryable = True
+
+
 class InternalError(MienError):
     """Mien has a bug: please report it with the request id."""
 
@@ -323,3 +352,7 @@ class RunConflict(TrainingError):
 
 class PublicationNotFound(TrainingError):
     """There is no publication with this id."""
+
+
+class PublicationOver(TrainingError):
+    """The publication has come too far, or has ended, and does not allow this."""

@@ -4,6 +4,7 @@ python -m training run plan.json              noisy-student rounds, from a plan 
 torchrun --nproc-per-node 2 -m training run plan.json
 python -m training runs list|show|watch|cancel|resume|delete [RUN]
 python -m training publish RUN                gate, export, sign, warm up, move the alias
+python -m training publications list|show|cancel [PUBLICATION]
 python -m training releases list|show|compare [VERSION ...]
 python -m training promote VERSION            and `rollback`
 python -m training stores
@@ -81,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
     promote.add_argument("version", type=int)
     add(commands, "rollback", lambda do, _: do.rollback(), "make the champion before this one champion again")
     add_runs(commands.add_parser("runs", help="what training runs do and did").add_subparsers(required=True, metavar="COMMAND"))
+    add_publications(
+        commands.add_parser("publications", help="what was asked to become a release").add_subparsers(required=True, metavar="COMMAND")
+    )
     add_releases(commands.add_parser("releases", help="what is published").add_subparsers(required=True, metavar="COMMAND"))
     commands.add_parser("tables", help="the paper's tables", add_help=False)
     return root
@@ -100,6 +104,16 @@ def add_runs(commands: Any) -> None:
     }
     for name, (command, what) in of_one.items():
         add(commands, name, command, what).add_argument("run", help="its id or folder")
+
+
+def add_publications(commands: Any) -> None:
+    add(commands, "list", lambda do, _: do.list_publications(), "newest first")
+    of_one: dict[str, tuple[Command, str]] = {
+        "show": (lambda do, given: do.show_publication(given.publication), "how a publication is doing"),
+        "cancel": (lambda do, given: do.cancel_publication(given.publication), "stop a publication whose release has no name yet"),
+    }
+    for name, (command, what) in of_one.items():
+        add(commands, name, command, what).add_argument("publication", help="its id or folder")
 
 
 def add_releases(commands: Any) -> None:

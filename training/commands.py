@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -165,11 +166,26 @@ class Commands:
 
     def _publish_accepted(self, publication_id: str) -> Answer:
         def task(publication: Publication) -> dict[str, object]:
-            candidate = self._runs.candidate(publication.run)
-            return {"version": publisher(self._settings, signs=True).publish(candidate, promote=publication.promote).version}
+            candidate, commit = self._runs.candidate(publication.run), partial(self._publications.commit, publication.id)
+            release = publisher(self._settings, signs=True).publish(candidate, promote=publication.promote, commit=commit)
+            return {"version": release.version}
 
         done = work(self._publications, publication_id, task)
         return Answer(data=done, lines=[in_a_line(done)], ok=done.state is JobState.SUCCEEDED)
+
+    def list_publications(self) -> Answer:
+        found = self._publications.all()
+        return Answer(data=found, lines=[in_a_line(each) for each in found] or ["no publications"])
+
+    def show_publication(self, publication_id: str) -> Answer:
+        return self._shown(self._publications.get(self._id(publication_id)))
+
+    def cancel_publication(self, publication_id: str) -> Answer:
+        """Raises PublicationOver once the release has its name."""
+        return self._shown(self._publications.cancel(self._id(publication_id)))
+
+    def _shown(self, publication: Publication) -> Answer:
+        return Answer(data=publication, lines=[in_a_line(publication)], ok=publication.state is not JobState.FAILED)
 
     def promote(self, version: int) -> Answer:
         publisher(self._settings).promote(version)
@@ -264,6 +280,8 @@ def in_a_line(entry: Entry) -> str:
     if isinstance(entry, RunSummary):
         at = entry.progress
         line += f"  {entry.plan.name:24}  round {at.round} of {at.rounds}, epoch {at.epoch} of {at.epochs}"
+    if isinstance(entry, Publication):
+        line += f"  of {entry.run}{f', release {entry.version}' if entry.version else ''}"
     if entry.failure is not None:
         line += f"  {entry.failure.code}: {entry.failure.detail or entry.failure.title}"
     return line

@@ -30,7 +30,7 @@ from uuid import uuid4
 
 from pydantic import Field, ValidationError
 
-from shared.errors import AttemptsExhausted, MienError, RunConflict, StorageError
+from shared.errors import AttemptsExhausted, MienError, StorageError
 from shared.jobs import FINAL_STATES, Contract, Failure, JobState, Milliseconds
 from shared.videos import fsync_folder, remove, storage_errors, write_durably
 
@@ -51,6 +51,8 @@ class Entry(Contract):
 
     ID: ClassVar[re.Pattern[str]]
     NOT_FOUND: ClassVar[type[MienError]]
+    CONFLICT: ClassVar[type[MienError]]
+    """What is raised where its state does not allow what is asked."""
 
     id: str
     """Names the entry's folder."""
@@ -74,6 +76,10 @@ class Entry(Contract):
     """A running one stops within seconds."""
     failure: Failure | None = None
     """Why it failed."""
+
+    @property
+    def can_be_canceled(self) -> bool:
+        return self.state in (JobState.QUEUED, JobState.RUNNING)
 
 
 E = TypeVar("E", bound=Entry)
@@ -158,7 +164,7 @@ class Ledger(Generic[E]):
 
     @contextmanager
     def hold(self, entry_id: str) -> Iterator[None]:
-        """Be the one process that works on the entry. Raises RunConflict when another one is."""
+        """Be the one process that works on the entry. Raises the kind's CONFLICT when another one is."""
         self.get(entry_id)
         with storage_errors():
             file = (self.folder(entry_id) / WORKING).open("a")
@@ -166,7 +172,7 @@ class Ledger(Generic[E]):
             deadline = time.monotonic() + HOLD_WITHIN_S
             while not _locked(file, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
-                    raise RunConflict("another process works on it")
+                    raise self._kind.CONFLICT("another process works on it")
                 time.sleep(0.02)
             yield
 
@@ -181,7 +187,7 @@ class Ledger(Generic[E]):
                 return not _locked(file, fcntl.LOCK_SH)
 
     def begin(self, entry_id: str) -> E:
-        """An attempt starts now, by a process that holds the entry. Raises RunConflict when it has ended."""
+        """An attempt starts now, by a process that holds the entry. Raises the kind's CONFLICT when it has ended."""
         with self._changing():
             entry = self.get(entry_id)
             _require(entry, JobState.QUEUED, JobState.RUNNING)
@@ -223,13 +229,14 @@ class Ledger(Generic[E]):
     def cancel(self, entry_id: str) -> E:
         """Stop it: at once where nobody works on it, else within seconds. Asking again is harmless.
 
-        Raises RunConflict when it has ended otherwise.
+        Raises the kind's CONFLICT when it has ended otherwise, or has come too far to be stopped.
         """
         with self._changing():
             entry = self.get(entry_id)
             if entry.state is JobState.CANCELED:
                 return entry
-            _require(entry, JobState.QUEUED, JobState.RUNNING)
+            if not entry.can_be_canceled:
+                raise _conflict(entry)
             if entry.state is JobState.RUNNING and self.is_held(entry_id):
                 return entry if entry.cancel_requested else self._write(entry, cancel_requested=True)
             return self._canceled(entry)
@@ -237,7 +244,7 @@ class Ledger(Generic[E]):
     def resume(self, entry_id: str) -> E:
         """Let what failed or was canceled go on from where it stood. Harmless while it is not final.
 
-        Raises RunConflict when it succeeded.
+        Raises the kind's CONFLICT when it succeeded.
         """
         with self._changing():
             entry = self.get(entry_id)
@@ -247,7 +254,7 @@ class Ledger(Generic[E]):
             return self._write(entry, state=JobState.QUEUED, ended_ms=None, failure=None, cancel_requested=False, deaths=0)
 
     def delete(self, entry_id: str) -> None:
-        """Forget it with everything in its folder. Raises RunConflict unless it has ended."""
+        """Forget it with everything in its folder. Raises the kind's CONFLICT unless it has ended."""
         with self._changing():
             entry = self.get(entry_id)
             _require(entry, *FINAL_STATES)
@@ -301,7 +308,11 @@ def _encode(entry: Entry) -> bytes:
 
 def _require(entry: Entry, *states: JobState) -> None:
     if entry.state not in states:
-        raise RunConflict(f"state: {entry.state}", state=entry.state)
+        raise _conflict(entry)
+
+
+def _conflict(entry: Entry) -> MienError:
+    return entry.CONFLICT(f"state: {entry.state}", state=entry.state)
 
 
 def _locked(file: IO[str], kind: int) -> bool:

@@ -8,7 +8,7 @@ leaves the repository as it was or with one more release, which publishing the s
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -73,10 +73,11 @@ class Publisher:
         self._gate = gate or Gate()
         self._keep_loaded = keep_loaded
 
-    def publish(self, candidate: Path, *, promote: bool = True) -> Release:
+    def publish(self, candidate: Path, *, promote: bool = True, commit: Callable[[], None] = lambda: None) -> Release:
         """Make the candidate a release, and unless told otherwise the champion; the release as it was published.
 
-        Publishing the same candidate again takes up where a killed publication stopped. Raises CandidateRefused with the
+        Publishing the same candidate again takes up where a killed publication stopped. `commit` is called once, before the repository is
+        changed; what it raises stops the publication. Raises CandidateRefused with the
         `reasons`, PublicationConflict while somebody else publishes, InferenceError where Triton does not give the network's numbers.
         """
         with self._repository.changing():
@@ -87,6 +88,7 @@ class Publisher:
             champion = self._champion(apart_from=release.version)
             network = read_release_network(release, candidate / WEIGHTS)
             checks = self._measured(Contestant(release=release, network=network), champion)
+            commit()
             self._settle(champion)
             if begun:
                 self._repository.link(release.version)

@@ -31,6 +31,7 @@ class Run(Entry):
 
     ID: ClassVar = re.compile(r"tr_[0-9a-f]{32}")
     NOT_FOUND: ClassVar = RunNotFound
+    CONFLICT: ClassVar = RunConflict
 
     plan: Plan
     """What was asked for. Stores are named as they were: relative to the folder of crop stores."""

@@ -34,7 +34,7 @@ def work(ledger: Ledger[E], entry_id: str, task: Callable[[E], dict[str, object]
     the entry running and is raised: whoever looks for work next counts it as a death, and tries again. Where all of them were told to
     stop, and another one was first, the same word is on its way here and is waited for.
 
-    Raises RunConflict when another process works on the entry, or it has ended.
+    Raises the kind's CONFLICT when another process works on the entry, or it has ended.
     """
     with ledger.hold(entry_id):
         try:

@@ -20,6 +20,7 @@ from shared.errors import (
     NothingToRollBack,
     PublicationConflict,
     PublicationNotFound,
+    PublicationOver,
     ReleaseUnsigned,
     RunConflict,
     RunMismatch,
@@ -36,6 +37,7 @@ PROBLEMS: Final = Problems(
         RunMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
         PublicationNotFound: HTTPStatus.NOT_FOUND,
         PublicationConflict: HTTPStatus.CONFLICT,
+        PublicationOver: HTTPStatus.CONFLICT,
         NothingToRollBack: HTTPStatus.CONFLICT,
         ModelVersionUnavailable: HTTPStatus.NOT_FOUND,
         ModelContractMismatch: HTTPStatus.CONFLICT,
@@ -54,6 +56,7 @@ PROBLEMS: Final = Problems(
         },
         DependencyUnavailable: {"dependency": "storage"},
         RunConflict: {"state": JobState.SUCCEEDED},
+        PublicationOver: {"state": JobState.RUNNING},
     },
 )
 

@@ -32,6 +32,7 @@ from shared.errors import (
     NothingToRollBack,
     PublicationConflict,
     PublicationNotFound,
+    PublicationOver,
     QueueUnavailable,
     ReleaseUnsigned,
     RunConflict,
@@ -124,6 +125,18 @@ async def read_publication(publication_id: PublicationId, response: Response, pa
     if publication.state not in FINAL_STATES:
         response.headers["Retry-After"] = POLL_AFTER_S
     return PublicationStatus.of(publication)
+
+
+@router.post(
+    "/publications/{publication_id}:cancel",
+    summary="Stop a publication",
+    responses=problems(PublicationNotFound, PublicationOver, DependencyUnavailable),
+)
+async def cancel_publication(publication_id: PublicationId, parts: Given) -> PublicationStatus:
+    """A queued one is canceled at once; one that is measured, within seconds, and nothing has changed. Once the release is given its name
+    (`committed`) it is finished instead; `promote` and `rollback` choose who judges.
+    """
+    return PublicationStatus.of(await to_thread.run_sync(parts.publications.cancel, publication_id))
 
 
 @router.post(

@@ -20,7 +20,7 @@ class Problem(schemas.Problem):
     """What went wrong (RFC 9457). Test `code`, never `title` or `detail`."""
 
     state: Annotated[JobState | None, Field(examples=[None])] = None
-    """Of `run-conflict`: the state that the run is in."""
+    """Of `run-conflict` and `publication-over`: the state that the run or publication is in."""
 
 
 class RunLinks(Contract):
@@ -152,6 +152,8 @@ class PublicationLinks(Contract):
     """The run whose candidate it is."""
     release: Annotated[str | None, Field(examples=["/v1/releases/7"])]
     """What it became; null until it has succeeded."""
+    cancel: Annotated[str | None, Field(examples=[None])]
+    """POST here to stop it; null once it has come too far for that, or has ended."""
 
 
 class PublicationStatus(Publication):
@@ -166,6 +168,7 @@ class PublicationStatus(Publication):
             publication=f"/v1/publications/{publication.id}",
             run=f"/v1/runs/{publication.run}",
             release=f"/v1/releases/{publication.version}" if publication.version else None,
+            cancel=f"/v1/publications/{publication.id}:cancel" if publication.can_be_canceled else None,
         )
         return cls(**dict(publication), links=links)
 

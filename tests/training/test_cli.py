@@ -17,6 +17,7 @@ from shared.signatures import Signer
 from tests.random_release import write_random_release
 from tests.tiny_runs import command, environment, tiny_plan, write_crops
 from training.plan import Plan
+from training.publications import Publications
 from training.runs import Runs, id_of_plan
 from training.work import work
 
@@ -233,6 +234,17 @@ def test_a_store_that_is_not_there_fails_the_run_and_putting_it_there_mends_it(s
     assert (failed["state"], failed["failure"]["code"]) == ("failed", "data-unusable")
     (shell.home / "judge").rename(shell.home / "crops" / "judge")
     assert shell.json("run", plan)["state"] == "succeeded"
+
+
+def test_publications_are_listed_shown_and_canceled(shell: Shell) -> None:
+    publications = Publications(shell.home / "runs")
+    waiting, named = (publications.accept("tr_" + "0" * 32, promote=True).id for _ in range(2))
+    publications.begin(named)
+    publications.commit(named)
+    assert [each["id"] for each in shell.json("publications", "list")] == [named, waiting]
+    assert shell.json("publications", "cancel", waiting)["state"] == "canceled"
+    assert shell.json("publications", "cancel", named, status=1)["code"] == "publication-over"
+    assert shell("publications", "show", named).stdout.split() == [named, "running", "of", "tr_" + "0" * 32]
 
 
 def test_looking_around_takes_no_torch(shell: Shell) -> None:

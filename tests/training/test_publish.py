@@ -289,6 +289,23 @@ def test_a_triton_that_does_not_answer_leaves_no_trace(place: Place, candidates:
         place.publisher.promote(1)
 
 
+def test_what_is_canceled_before_the_repository_changes_leaves_no_trace(place: Place, candidates: dict[int, Path], tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def canceled() -> None:
+        asked.append(place.listing())
+        raise SystemExit(75)
+
+    before = place.listing()
+    with pytest.raises(SystemExit):
+        place.publisher.publish(candidates[2], commit=canceled)
+    assert asked == [before], "measured, and nothing has been written"
+    assert place.listing() == before
+    with pytest.raises(CandidateNotNewer):
+        place.publisher.publish(write_signed(tmp_path / "old", contestant(1, seed=30)), commit=canceled)
+    assert len(asked) == 1, "what is refused needs no canceling"
+
+
 def test_only_one_publishes_at_a_time(place: Place, candidates: dict[int, Path]) -> None:
     with Repository(place.models).changing():
         refused(place, candidates[2], PublicationConflict)

@@ -41,6 +41,7 @@ def test_every_route_is_there(schema: dict[str, Any]) -> None:
         "GET /v1/releases/{version}",
         "POST /v1/releases/{version}:promote",
         "GET /v1/publications/{publication_id}",
+        "POST /v1/publications/{publication_id}:cancel",
         "POST /v1/aliases/champion:rollback",
         "GET /healthz",
         "GET /readyz",
