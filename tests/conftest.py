@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 import redis
 
-pytest_plugins = ["tests.random_release", "tests.triton_server"]
+pytest_plugins = ["tests.browser", "tests.random_release", "tests.triton_server"]
 
 HOST = "127.0.0.1"
 STARTS_WITHIN_S = 20.0

@@ -27,7 +27,7 @@ async function askOnce(path, method, signal) {
   return response;
 }
 
-export function upload(file, { signal, onProgress }) {
+export function upload(file, { query, signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();  // fetch does not tell how much of a body has been sent
     const refused = () => problemOf(request.responseText, request.status, request.getResponseHeader("Retry-After"));
@@ -36,7 +36,7 @@ export function upload(file, { signal, onProgress }) {
     request.onabort = () => reject(signal.reason);
     request.onerror = () => reject(unreachable());
     request.onload = () => (request.status === 202 ? resolve(JSON.parse(request.responseText)) : reject(refused()));
-    request.open("POST", "/v1/analyses");
+    request.open("POST", `/v1/analyses?${query}`);
     request.setRequestHeader("Content-Type", file.type.startsWith("video/") ? file.type : "application/octet-stream");
     request.send(file);
   });
@@ -58,7 +58,7 @@ export async function follow(path, { signal, onJob, onTrouble }) {
   for (;;) {
     const response = await ask(path, { signal, onTrouble });
     const job = await response.json();
-    onJob(job);
+    await onJob(job);
     if (job.ended_ms !== null) return job;
     await pause(Number(response.headers.get("Retry-After")) || 1, signal);
   }

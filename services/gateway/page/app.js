@@ -1,7 +1,9 @@
 // From a chosen file to its result: sends it, follows its analysis, and says how it is doing.
 
 import { Problem, ask, follow, readResult, upload } from "./api.js";
+import { newLive } from "./live.js";
 import { $, clock, el } from "./nodes.js";
+import { asked } from "./options.js";
 import { showResult } from "./result.js";
 
 let run = new AbortController();  // all that is being done about one video; aborted as soon as there is another
@@ -9,13 +11,15 @@ let run = new AbortController();  // all that is being done about one video; abo
 // --- one video, from its file to its result --------------------------------------------------------------------------
 
 async function analyse(file) {
+  const query = asked();
+  if (!query) return;
   const signal = begin(file.name);
   $("video").src = URL.createObjectURL(file);
   await guarded(signal, async () => {
     show({ state: "uploading" });
     $("cancel").onclick = () => run.abort();
     const onProgress = (sent, all) => meter(sent / all, `${megabytes(sent)} of ${megabytes(all)} sent.`);
-    const job = await upload(file, { signal, onProgress });
+    const job = await upload(file, { query, signal, onProgress });
     history.replaceState(null, "", `#${job.id}`);  // so that a reload finds it again
     show(job);
     await finish(job.links.analysis, signal);
@@ -31,9 +35,16 @@ async function reopen() {
 }
 
 async function finish(path, signal) {
-  const job = await follow(path, { signal, onTrouble, onJob: show });
+  const look = newLive();
+  const onJob = async (job) => {
+    show(job);
+    if (job.state === "running") await look(job.links.windows, { signal, onTrouble });
+  };
+  const job = await follow(path, { signal, onTrouble, onJob });
   if (job.failure) throw new Problem({ ...job.failure, type: `/problems/${job.failure.code}` });
-  if (job.links.results) showResult(await readResult(job.links.results, { signal, onTrouble }), job, signal);
+  if (!job.links.results) return;
+  showResult(await readResult(job.links.results, { signal, onTrouble }), job, signal);
+  $("live").hidden = true;
 }
 
 async function cancel(job) {
@@ -54,7 +65,7 @@ function begin(name) {
   run = new AbortController();
   forgetVideo();
   history.replaceState(null, "", location.pathname);
-  for (const id of ["problem", "result", "cancel", "delete"]) $(id).hidden = true;
+  for (const id of ["problem", "live", "result", "cancel", "delete"]) $(id).hidden = true;
   $("job").hidden = false;
   $("name").textContent = name;
   return run.signal;
@@ -91,7 +102,8 @@ const MESSAGES = {
 };
 const STAGES = {
   waiting: () => "Waiting for the model.",
-  analysing: ({ frames_done: done, frames_total: total }) => `Looking at the faces: frame ${done}${total ? ` of about ${total}` : ""}.`,
+  analysing: ({ frames_done: done, frames_total: total, seconds_left: left }) =>
+    `Looking at the faces: frame ${done}${total ? ` of about ${total}` : ""}${left === null ? "" : `, about ${clock(1000 * left, 0)} left`}.`,
   classifying: () => "Judging what was seen.",
   done: () => "Writing the result.",
 };

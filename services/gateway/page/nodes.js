@@ -18,7 +18,7 @@ export function clock(ms, digits = 1) {
   const rounded_ms = Math.round(ms / step_ms) * step_ms;  // first, so that no minute has sixty seconds
   const minutes = Math.floor(rounded_ms / 60_000);
   const seconds = ((rounded_ms % 60_000) / 1000).toFixed(digits);
-  return minutes ? `${minutes}:${seconds.padStart(digits + 3, "0")}` : `${seconds}\u00a0s`;
+  return minutes ? `${minutes}:${seconds.padStart(digits ? digits + 3 : 2, "0")}` : `${seconds}\u00a0s`;
 }
 
 export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;

@@ -2,6 +2,7 @@
 // Times are milliseconds of media time, boxes fractions of the upright frame.
 
 import { $, clock, el, percent, placed, words } from "./nodes.js";
+import { merged, said, span, strip } from "./timeline.js";
 
 const NEAR_MS = 60;  // a deciding frame's box is shown while the video is this near to it
 const FRAMES_SHOWN = 8;
@@ -54,7 +55,7 @@ function trackCard(track, paint) {
   part(".verdict").dataset.label = label;
   part(".when").textContent = `${span(track)}, ${track.frames} frames`;
   part(".timeline").ariaLabel = `Timeline of face ${track.track_id}`;
-  part(".timeline").prepend(...segments.map(segmentButton));
+  part(".timeline").prepend(...strip(segments, duration_ms, seek));
   part(".end").textContent = clock(duration_ms);
   part(".scores").append(...bars(scores, label));
   part(".regions").append(...bars(track.explanation.regions));
@@ -62,23 +63,6 @@ function trackCard(track, paint) {
   part("summary").textContent = `Timeline in words (${segments.length})`;
   part(".segments").append(...segments.map((segment) => el("li", {}, said(segment))));
   return card;
-}
-
-function merged(timeline) {  // neighbours that say the same become one; a gap, in which the face was not seen, is kept
-  const segments = [];
-  for (const { start_ms, end_ms, label, scores, frames } of timeline) {
-    const last = segments.at(-1);
-    if (last?.label !== label || last.end_ms < start_ms) segments.push({ start_ms, end_ms, label, frames, sum: scores[label] * frames });
-    else Object.assign(last, { end_ms, frames: last.frames + frames, sum: last.sum + scores[label] * frames });
-  }
-  return segments;
-}
-
-function segmentButton(segment) {
-  const says = { title: said(segment), ariaLabel: said(segment) };
-  const button = el("button", { type: "button", onclick: () => seek(segment.start_ms), ...says }, segment.label);
-  button.dataset.label = segment.label;
-  return placed(button, { from: segment.start_ms / duration_ms, to: Math.min(1, segment.end_ms / duration_ms) });
 }
 
 function bars(shares, top) {
@@ -163,8 +147,6 @@ function checkVideo() {
   for (const button of $("tracks").querySelectorAll("button")) button.disabled = !plays;
 }
 
-const span = ({ start_ms, end_ms }) => `${clock(start_ms)} to ${clock(end_ms)}`;
-const said = (segment) => `${span(segment)}: ${segment.label} ${percent(segment.sum / segment.frames)}`;
 const once = (target, type, signal) => new Promise((resolve) => target.addEventListener(type, resolve, { once: true, signal }));
 
 video.onplay = markWhilePlaying;
