@@ -10,6 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
+from services.preprocess.colour import Curve, sdr_rgb
 from services.preprocess.orientation import DISPLAY_MATRIX_BYTES, Orientation
 
 WIDEST_PIXEL: Final = 4
@@ -17,7 +18,8 @@ WIDEST_PIXEL: Final = 4
 
 STANDARD_DEFINITION: Final = (1279, 576)
 """The largest picture whose colours are BT.601's where nothing says so; players do the same."""
-UNTAGGED: Final = 2
+UNTOLD: Final = 2
+"""H.273's number for a matrix that is not told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,18 +58,27 @@ def square(width: int, height: int, pixel_shape: Fraction, *, max_pixels: int) -
 
 
 def rgb(picture: VideoFrame, *, width: int, height: int) -> NDArray[np.uint8]:
-    """(height, width, 3), converted by the matrix and range that the picture says it was made with."""
+    """(height, width, 3), converted by the matrix, range and curve that the picture says it was made with."""
+    curve = hdr_curve(picture)
     resized = (width, height) != (picture.width, picture.height)
-    return picture.to_ndarray(
-        format="rgb24",
+    pixels = picture.to_ndarray(
+        format="rgb24" if curve is None else "rgb48le",
         width=width,
         height=height,
-        src_colorspace=Colorspace.ITU709 if _is_untagged_hd(picture) else None,
+        src_colorspace=_untold_colours(picture) if picture.colorspace == UNTOLD else None,
         dst_color_range=ColorRange.JPEG,
         interpolation=Interpolation.BICUBIC if resized else None,
-    ).astype(np.uint8, copy=False)
+    )
+    return pixels.astype(np.uint8, copy=False) if curve is None else sdr_rgb(pixels.astype(np.uint16, copy=False), curve)
 
 
-def _is_untagged_hd(picture: VideoFrame) -> bool:
+def hdr_curve(picture: VideoFrame) -> Curve | None:
+    """None for the standard dynamic range."""
+    return Curve(picture.color_trc) if picture.color_trc in {*Curve} else None
+
+
+def _untold_colours(picture: VideoFrame) -> Colorspace:
     width, height = STANDARD_DEFINITION
-    return picture.colorspace == UNTAGGED and (picture.width > width or picture.height > height)
+    if hdr_curve(picture) is not None:
+        return Colorspace.BT2020
+    return Colorspace.ITU709 if picture.width > width or picture.height > height else Colorspace.ITU601

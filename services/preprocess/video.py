@@ -22,7 +22,7 @@ from services.preprocess.containers import open_container, reason
 from services.preprocess.frames import Frame
 from services.preprocess.interlacing import deinterlaced
 from services.preprocess.limits import MAX_DURATION_MS, MAX_PIXELS, Limits, most_frames
-from services.preprocess.picture import Geometry
+from services.preprocess.picture import Geometry, hdr_curve
 from services.preprocess.pictures import Pictures, Timed
 from services.preprocess.streams import codec_name, main_stream, promised_ms, video_streams
 from shared.errors import (
@@ -108,6 +108,7 @@ class Video:
         self._pictures = Pictures(container, stream)
         self._geometry: Geometry | None = None
         self._frames_decoded = 0
+        self._tone_mapped = False
         self._started = False
         self._read_to_end = False
 
@@ -182,6 +183,7 @@ class Video:
         partial = bool(self._pictures.damage) or self._stopped_short()
         found = {
             "partial-decode": partial,
+            "hdr-tonemapped": self._tone_mapped,
             "rotated": self._geometry is not None and not self._geometry.orientation.upright,
             "variable-frame-rate": self._pictures.clock.irregular and not partial,  # a gap where frames are missing says nothing
             "extra-streams-ignored": len(video_streams(self._container)) > 1,
@@ -218,6 +220,7 @@ class Video:
     def _upright_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
         if self._geometry is None:
             raise RuntimeError("a picture is checked before it is converted")
+        self._tone_mapped = self._tone_mapped or hdr_curve(picture) is not None
         try:
             return self._geometry.upright_rgb(picture)
         except MemoryError as error:
