@@ -152,17 +152,28 @@ class Failure(Contract):
         return cls(code=error.code(), title=error.title(), detail=error.detail, retryable=error.retryable)
 
 
+Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", examples=["public"])]
+"""Whose an analysis is: what one tenant sees, changes and waits for is its own. Part of Redis keys, so short and plain."""
+
+PUBLIC: Final[Tenant] = "public"
+"""The one tenant of a service that asks nobody for a key."""
+
+
 class Job(Contract):
     """The whole record of one analysis. Wall-clock times are Unix milliseconds."""
 
     id: Annotated[str, Field(pattern=r"^an_[0-9a-f]{32}$")]
     """128 random bits: an id is never guessed, and names the job's folder."""
+    tenant: Tenant = PUBLIC
+    """Whose analysis it is."""
     size_bytes: Annotated[int, Field(gt=0)]
     """Size of the uploaded video."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Digest of the uploaded video."""
     options: Options = Options()
     """As asked for on submission."""
+    keep_video: bool = False
+    """Whether the video is kept for as long as the result; else it is deleted within 5 minutes of the end."""
     state: JobState = JobState.QUEUED
     """Where the job is."""
     created_ms: Milliseconds

@@ -1,39 +1,56 @@
 --[[ Every Redis key of Mien, and every change of a job's state.
 
-    mien:job:<id>        hash    the record: the fields of shared.jobs.Job (text as it is, everything else as JSON), and
-                                   entry       the stream entry that stands for the job while it is queued or running
-                                   lease       token of the attempt that holds the job, or that ended it
-                                   errors      attempts that ended in an error worth another try
-                                   waiting_ms  when the job was first handed back because no model answered, since it last got somewhere
-    mien:queue           stream  one entry per job that is queued or running, oldest first. Consumer group `workers`: a claimed
-                                 entry is pending, and its idle time there is the age of the holder's last beat
-    mien:delayed         zset    id by the time at which the job is tried again; such a job is `queued` but has no entry
-    mien:jobs:all        zset    every job as "<created_ms> <id>"; all scores are 0, so the order is that of acceptance
-    mien:jobs:<state>    zset    the same, one set per state
-    mien:expires         zset    final jobs, as in mien:jobs:all, by the time at which they are forgotten
-    mien:worked          string  when a worker last held a lease
-    mien:aliases         hash    champion, canary, shadow -> version of a release
-    mien:alias:<name>    list    versions that had the alias before, the latest first
+    mien:job:<id>          hash    the record: the fields of shared.jobs.Job (text as it is, everything else as JSON), and
+                                     entry        the entry of mien:leases that stands for the job since a worker was given it
+                                     lease        token of the attempt that holds the job, or that ended it: its result counts
+                                     errors       attempts that ended in an error worth another try
+                                     crashes      attempts whose decoder died of the video
+                                     waiting_ms   when the job was first handed back because no model answered, since it last got somewhere
+                                     accepted_ms  when the job came to be known here
+                                     key, fingerprint   those of shared.idempotency, when the request had a key
+    mien:waiting:<tenant>  zset    jobs that no worker was given since they were queued: id by number, the lowest is next
+    mien:turns             zset    the tenants that have such jobs, by the number of their turn, the lowest is next
+    mien:number            string  the last number of either kind
+    mien:arrivals          stream  its one entry is the last job that began to wait: what idle workers listen to
+    mien:leases            stream  one entry per job that is running, or was handed back. Consumer group `workers`: every entry
+                                   is pending, and its idle time there is the age of the holder's last beat
+    mien:delayed           zset    id by the time at which the job is tried again; such a job is `queued`, but waits nowhere else
+    mien:jobs:all          zset    every job as "<created_ms> <id>"; all scores are 0, so the order is that of acceptance
+    mien:jobs:<state>      zset    the same, one set per state
+    mien:jobs:<tenant>:all, mien:jobs:<tenant>:<state>    the same, of one tenant
+    mien:queued_bytes      string  size of the videos of all queued jobs
+    mien:ended             zset    final jobs whose folder is still to be tidied: id by the time of the end
+    mien:expires           zset    final jobs, as in mien:jobs:all, by the time at which they are forgotten
+    mien:deleted:<id>      string  for an hour: whoever read the job's manifest before it was deleted must not bring it back
+    mien:idempotency:<key> hash    holder: the request that is being answered, or id and fingerprint: the job that it made
+    mien:worked            string  when a worker last held a lease
+    mien:aliases           hash    champion, canary, shadow -> version of a release
+    mien:alias:<name>      list    versions that had the alias before, the latest first
 
                           .--------- release, postpone, retry ----------.
                           v                                             |
-    submit ---------> queued ---------------- claim ------------> running (claimed again when its lease runs out)
+    submit, restore -> queued ---------------- claim ------------> running (claimed again when its lease runs out)
                           |                                             |
                           '- cancel -> canceled      succeed, fail, canceled -> succeeded, failed, canceled
 
-All times are Unix milliseconds of Redis's own clock, but for created_ms, which the gateway wrote. The whole file is one
-script: the first argument names the command, and no other command runs in between (Redis does not roll back, so a command
-checks before it writes). The keys are not declared to Redis, so a cluster is no place for them. ]]
+Tenants take turns: a claim takes the longest waiting job of the tenant whose turn it is, who then goes to the end of the round,
+where a tenant also begins. Only what was handed back, or whose worker fell silent, goes before: it has had its turn.
 
-local QUEUE, GROUP, CONSUMER = 'mien:queue', 'workers', 'worker'
-local DELAYED, EXPIRES, WORKED, ALIASES = 'mien:delayed', 'mien:expires', 'mien:worked', 'mien:aliases'
-local STATES = {'queued', 'running', 'succeeded', 'failed', 'canceled'}
+All times are Unix milliseconds of Redis's own clock, but for created_ms, which the gateway wrote and which orders lists, nothing
+else. The whole file is one script: the first argument names the command, and no other command runs in between (Redis does not
+roll back, so a command checks before it writes). The keys are not declared to Redis, so a cluster is no place for them. ]]
+
+local LEASES, GROUP, CONSUMER = 'mien:leases', 'workers', 'worker'
+local TURNS, NUMBER, ARRIVALS = 'mien:turns', 'mien:number', 'mien:arrivals'
+local DELAYED, QUEUED_BYTES = 'mien:delayed', 'mien:queued_bytes'
+local ENDED, EXPIRES, WORKED, ALIASES = 'mien:ended', 'mien:expires', 'mien:worked', 'mien:aliases'
 local WAITING = '{"stage":"waiting"}'
 local KEEP_MS = 7 * 24 * 3600 * 1000
 local HANDED_BACK_MS = 30 * 24 * 3600 * 1000 -- the idle time of an entry that was handed back: free for anyone at any time
 local LONGEST_BACKOFF_MS = 10 * 60 * 1000
 local KEEP_VERSIONS = 20                     -- of an alias's history
 local BATCH = 100                            -- how much one call tidies up, so that none takes long
+local TOMBSTONE_MS = 3600 * 1000
 
 local function now()
   local time = redis.call('TIME')
@@ -41,6 +58,9 @@ local function now()
 end
 
 local function record(id) return 'mien:job:' .. id end
+local function waiting(tenant) return 'mien:waiting:' .. tenant end
+local function tombstone(id) return 'mien:deleted:' .. id end
+local function idempotency(key) return 'mien:idempotency:' .. key end
 local function index(name) return 'mien:jobs:' .. name end
 local function history(name) return 'mien:alias:' .. name end
 local function get(id, field) return redis.call('HGET', record(id), field) end
@@ -51,34 +71,66 @@ local function is_final(state) return state == 'succeeded' or state == 'failed' 
 local function holds(id, token) return get(id, 'state') == 'running' and get(id, 'lease') == token end
 local function cancel_requested(id) return get(id, 'cancel_requested') == 'true' end
 
+local function exists(key) return redis.call('EXISTS', key) == 1 end
+local function next_number() return redis.call('INCR', NUMBER) end
+
 -- The stream never exists without its group: whoever needs either makes both, also after a Redis that lost its data.
-local function ensure_queue()
-  if redis.call('EXISTS', QUEUE) == 0 then redis.call('XGROUP', 'CREATE', QUEUE, GROUP, '0', 'MKSTREAM') end
+local function ensure_leases()
+  if not exists(LEASES) then redis.call('XGROUP', 'CREATE', LEASES, GROUP, '0', 'MKSTREAM') end
 end
 
 local function enqueue(id)
-  ensure_queue()
-  redis.call('HSET', record(id), 'entry', redis.call('XADD', QUEUE, '*', 'id', id))
+  local number, tenant = next_number(), get(id, 'tenant')
+  redis.call('ZADD', waiting(tenant), number, id)
+  redis.call('ZADD', TURNS, 'NX', number, tenant)
+  redis.call('XADD', ARRIVALS, 'MAXLEN', 1, '*', 'number', number)
 end
 
 local function drop_entry(entry)
-  redis.call('XACK', QUEUE, GROUP, entry)
-  redis.call('XDEL', QUEUE, entry)
+  redis.call('XACK', LEASES, GROUP, entry)
+  redis.call('XDEL', LEASES, entry)
 end
 
 local function dequeue(id)
-  local entry = get(id, 'entry')
+  local entry, tenant = get(id, 'entry'), get(id, 'tenant')
   if entry then drop_entry(entry) end
   redis.call('HDEL', record(id), 'entry')
   redis.call('ZREM', DELAYED, id)
+  redis.call('ZREM', waiting(tenant), id)
+  if not exists(waiting(tenant)) then redis.call('ZREM', TURNS, tenant) end
 end
 
--- The one place where a state is written.
-local function enter(id, state)
-  local member = place(id)
-  redis.call('ZREM', index(get(id, 'state')), member)
-  redis.call('ZADD', index(state), 0, member)
+-- A list of jobs and its tenant's part of it.
+local function lists(id, name) return {index(name), index(get(id, 'tenant') .. ':' .. name)} end
+local function enlist(id, name) for _, key in ipairs(lists(id, name)) do redis.call('ZADD', key, 0, place(id)) end end
+local function delist(id, name) for _, key in ipairs(lists(id, name)) do redis.call('ZREM', key, place(id)) end end
+
+local function leave_state(id)
+  local state = get(id, 'state')
+  delist(id, state)
+  if state ~= 'queued' then return end
+  redis.call('DECRBY', QUEUED_BYTES, get(id, 'size_bytes'))
+  if not exists(index('queued')) then redis.call('DEL', QUEUED_BYTES) end
+end
+
+local function enter_first(id, state)
+  enlist(id, state)
+  if state == 'queued' then redis.call('INCRBY', QUEUED_BYTES, get(id, 'size_bytes')) end
   redis.call('HSET', record(id), 'state', state)
+end
+
+-- The one place where a state is changed.
+local function enter(id, state)
+  leave_state(id)
+  enter_first(id, state)
+end
+
+local function to_be_tidied(id, at) redis.call('ZADD', ENDED, at, id) end
+
+-- What becomes of a final job: its folder is tidied soon, and in some days it is forgotten.
+local function schedule_end(id, ended_ms)
+  to_be_tidied(id, ended_ms)
+  redis.call('ZADD', EXPIRES, ended_ms + KEEP_MS, place(id))
 end
 
 local function finish(id, state, ...)
@@ -86,16 +138,18 @@ local function finish(id, state, ...)
   dequeue(id)
   redis.call('HSET', record(id), 'ended_ms', at, ...)
   enter(id, state)
-  redis.call('ZADD', EXPIRES, at + KEEP_MS, place(id))
+  schedule_end(id, at)
 end
 
-local function forget(member)
-  local id = id_of(member)
+local function forget(id)
+  local key, member = get(id, 'key'), place(id)
   dequeue(id)
-  redis.call('DEL', record(id))
+  leave_state(id)
+  delist(id, 'all')
   redis.call('ZREM', EXPIRES, member)
-  redis.call('ZREM', index('all'), member)
-  for _, state in ipairs(STATES) do redis.call('ZREM', index(state), member) end
+  redis.call('ZREM', ENDED, id)
+  if key and redis.call('HGET', idempotency(key), 'id') == id then redis.call('DEL', idempotency(key)) end
+  redis.call('DEL', record(id))
 end
 
 -- Whether a job is to be forgotten by now. It is unknown from then on, though it may take some calls until it is gone.
@@ -104,8 +158,14 @@ local function is_expired(member, at)
   return due and tonumber(due) <= at
 end
 
+-- A job of this tenant, or of any when that is ''.
+local function is_known(id, tenant)
+  if not exists(record(id)) or is_expired(place(id), now()) then return false end
+  return tenant == '' or get(id, 'tenant') == tenant
+end
+
 local function forget_expired(at)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', at, 'LIMIT', 0, BATCH)) do forget(member) end
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', at, 'LIMIT', 0, BATCH)) do forget(id_of(member)) end
 end
 
 local function enqueue_due(at)
@@ -133,23 +193,30 @@ end
 -- The job keeps its entry, and so its place at the front.
 local function hand_back(id)
   if take_back(id) then
-    redis.call('XCLAIM', QUEUE, GROUP, CONSUMER, 0, get(id, 'entry'), 'IDLE', HANDED_BACK_MS, 'JUSTID')
+    redis.call('XCLAIM', LEASES, GROUP, CONSUMER, 0, get(id, 'entry'), 'IDLE', HANDED_BACK_MS, 'JUSTID')
   end
 end
 
--- The oldest pending entry without a beat for `idle` ms, else the oldest new one: {entry, id}, or nil when there is none.
+-- The next waiting job of the tenant whose turn it is, put among the leases: {entry, id}, or nil when nobody waits.
+local function next_waiting()
+  local tenant = redis.call('ZRANGE', TURNS, 0, 0)[1]
+  if not tenant then return end
+  local id = redis.call('ZPOPMIN', waiting(tenant))[1]
+  redis.call('ZREM', TURNS, tenant)
+  if exists(waiting(tenant)) then redis.call('ZADD', TURNS, next_number(), tenant) end
+  local entry = redis.call('XADD', LEASES, '*', 'id', id)
+  redis.call('HSET', record(id), 'entry', entry)
+  redis.call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', 1, 'STREAMS', LEASES, '>') -- which makes it pending
+  return {entry, id}
+end
+
+-- The oldest entry without a beat for `idle` ms, else a waiting job's: {entry, id}, or nil when there is none.
 -- XPENDING IDLE looks at every pending entry; XAUTOCLAIM COUNT 1 would look at ten, and miss what is behind them.
 local function next_entry(idle)
-  local stale = redis.call('XPENDING', QUEUE, GROUP, 'IDLE', idle, '-', '+', 1)[1]
-  if stale then
-    local claimed = redis.call('XCLAIM', QUEUE, GROUP, CONSUMER, idle, stale[1])[1]
-    return {stale[1], claimed and claimed[2][2]}
-  end
-  local fresh = redis.call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', 1, 'STREAMS', QUEUE, '>')
-  if fresh then
-    local entry = fresh[1][2][1]
-    return {entry[1], entry[2] and entry[2][2]}
-  end
+  local stale = redis.call('XPENDING', LEASES, GROUP, 'IDLE', idle, '-', '+', 1)[1]
+  if not stale then return next_waiting() end
+  local claimed = redis.call('XCLAIM', LEASES, GROUP, CONSUMER, idle, stale[1])[1]
+  return {stale[1], claimed and claimed[2][2]}
 end
 
 local function start(id, token, at)
@@ -174,34 +241,81 @@ local function conclude(id, token, allowed, state, ...)
   return 1
 end
 
+local function as_table(list)
+  local map = {}
+  for i = 1, #list, 2 do map[list[i]] = list[i + 1] end
+  return map
+end
+
+-- Which limit keeps a further job of this tenant out: 'full', 'quota', or nil.
+local function refusal(tenant, size_bytes, most_jobs, most_bytes, most_of_tenant)
+  local bytes = tonumber(redis.call('GET', QUEUED_BYTES) or 0) + size_bytes
+  if redis.call('ZCARD', index('queued')) >= tonumber(most_jobs) or bytes > tonumber(most_bytes) then return 'full' end
+  if redis.call('ZCARD', index(tenant .. ':queued')) >= tonumber(most_of_tenant) then return 'quota' end
+end
+
+-- Take a job into the books. Its fields are written as they are, so a job that is final stays so.
+local function admit(job, ...)
+  local id, at = job.id, now()
+  redis.call('HSET', record(id), 'accepted_ms', at, ...)
+  enlist(id, 'all')
+  enter_first(id, job.state)
+  if is_final(job.state) then schedule_end(id, tonumber(job.ended_ms)) else enqueue(id) end
+  if job.key then
+    redis.call('DEL', idempotency(job.key))
+    redis.call('HSET', idempotency(job.key), 'id', id, 'fingerprint', job.fingerprint)
+    redis.call('PEXPIRE', idempotency(job.key), KEEP_MS)
+  end
+end
+
 local commands = {}
 
 -- the gateway's -------------------------------------------------------------------------------------------------------
 
-function commands.submit(id, ...)
+-- Returns what came of it, and the id of the job that stands for the request.
+function commands.submit(id, most_jobs, most_bytes, most_of_tenant, ...)
   forget_expired(now())
-  if redis.call('EXISTS', record(id)) == 1 then return 0 end
-  redis.call('HSET', record(id), ...)
-  redis.call('HSET', record(id), 'state', 'queued')
-  redis.call('ZADD', index('all'), 0, place(id))
-  enter(id, 'queued')
-  enqueue(id)
+  if exists(record(id)) then return {'standing', id} end
+  local job = as_table({...})
+  local earlier = job.key and redis.call('HGET', idempotency(job.key), 'id')
+  if earlier then
+    local same = redis.call('HGET', idempotency(job.key), 'fingerprint') == job.fingerprint
+    return {same and 'standing' or 'reused', earlier}
+  end
+  local refused = refusal(job.tenant, job.size_bytes, most_jobs, most_bytes, most_of_tenant)
+  if refused then return {refused, ''} end
+  admit(job, ...)
+  return {'standing', id}
+end
+
+function commands.room(tenant, ...) return refusal(tenant, ...) end
+
+-- One request at a time answers to a key; none does any more once a job stands for it. 0 when another request is at it.
+function commands.hold_key(key, holder, lease_ms)
+  if redis.call('HEXISTS', idempotency(key), 'id') == 1 then return 1 end
+  redis.call('HSETNX', idempotency(key), 'holder', holder)
+  if redis.call('HGET', idempotency(key), 'holder') ~= holder then return 0 end
+  redis.call('PEXPIRE', idempotency(key), lease_ms)
   return 1
 end
 
-function commands.get(id)
-  if redis.call('EXISTS', record(id)) == 0 or is_expired(place(id), now()) then return {} end
+function commands.drop_key(key, holder)
+  if redis.call('HGET', idempotency(key), 'holder') == holder then redis.call('DEL', idempotency(key)) end
+end
+
+function commands.get(id, tenant)
+  if not is_known(id, tenant) then return {} end
   return redis.call('HGETALL', record(id))
 end
 
 -- Goes on behind what has expired, so that only the end of the list makes a page short.
-function commands.list(name, before, limit)
+function commands.list(tenant, name, before, limit)
   forget_expired(now())
-  local jobs = {}
+  local whose, jobs = tenant == '' and '' or tenant .. ':', {}
   repeat
-    local members = redis.call('ZREVRANGEBYLEX', index(name), before, '-', 'LIMIT', 0, limit - #jobs)
+    local members = redis.call('ZREVRANGEBYLEX', index(whose .. name), before, '-', 'LIMIT', 0, limit - #jobs)
     for _, member in ipairs(members) do
-      local fields = commands.get(id_of(member))
+      local fields = commands.get(id_of(member), tenant)
       if #fields > 0 then table.insert(jobs, fields) end
       before = '(' .. member
     end
@@ -210,17 +324,21 @@ function commands.list(name, before, limit)
 end
 
 -- Returns the state in which the job was found, and the record as it is now.
-function commands.cancel(id)
+function commands.cancel(id, tenant)
+  if not is_known(id, tenant) then return {'', {}} end
   local state = get(id, 'state')
   if state == 'queued' then finish(id, 'canceled') end
   if state == 'running' then redis.call('HSET', record(id), 'cancel_requested', 'true') end
-  return {state or '', commands.get(id)}
+  return {state, commands.get(id, tenant)}
 end
 
 -- Whoever runs the job finds no record, so has lost its lease.
-function commands.delete(id)
-  if redis.call('EXISTS', record(id)) == 0 then return 0 end
-  forget(place(id))
+function commands.delete(id, tenant)
+  local known = exists(record(id))
+  if known and tenant ~= '' and get(id, 'tenant') ~= tenant then return 0 end
+  redis.call('SET', tombstone(id), '', 'PX', TOMBSTONE_MS)
+  if not known then return 0 end
+  forget(id)
   return 1
 end
 
@@ -231,20 +349,17 @@ end
 
 -- the worker's --------------------------------------------------------------------------------------------------------
 
-function commands.setup() ensure_queue() end
+function commands.setup() ensure_leases() end
 
--- The stream, and the last entry of it that was handed to any worker.
+-- What to listen to for the next arrival, and after which entry: any at all when somebody waits already.
 function commands.tail()
-  ensure_queue()
-  local group = redis.call('XINFO', 'GROUPS', QUEUE)[1]
-  for i = 1, #group, 2 do
-    if group[i] == 'last-delivered-id' then return {QUEUE, group[i + 1]} end
-  end
+  local last = redis.call('XREVRANGE', ARRIVALS, '+', '-', 'COUNT', 1)[1]
+  return {ARRIVALS, last and not exists(TURNS) and last[1] or '0-0'}
 end
 
 function commands.claim(token, lease_ms, may_steal, max_attempts, exhausted)
   local at = now()
-  ensure_queue()
+  ensure_leases()
   forget_expired(at)
   enqueue_due(at)
   local idle = may_steal == '1' and lease_ms or HANDED_BACK_MS
@@ -260,14 +375,14 @@ function commands.claim(token, lease_ms, may_steal, max_attempts, exhausted)
       finish(id, 'failed', 'failure', exhausted)
     else
       start(id, token, at)
-      return commands.get(id)
+      return commands.get(id, '')
     end
   end
 end
 
 function commands.beat(id, token)
   if holds(id, token) then
-    redis.call('XCLAIM', QUEUE, GROUP, CONSUMER, 0, get(id, 'entry'), 'JUSTID') -- claiming anew resets the idle time
+    redis.call('XCLAIM', LEASES, GROUP, CONSUMER, 0, get(id, 'entry'), 'JUSTID') -- claiming anew resets the idle time
     redis.call('SET', WORKED, now())
   end
   return held(id, token)
@@ -283,10 +398,12 @@ function commands.report(id, token, progress)
   return held(id, token)
 end
 
--- An attempt that lost its lease may still deliver, as long as nobody else has: the first to finish wins.
+-- An attempt that lost its lease may still deliver, as long as nobody else has: the first to finish wins. What another one
+-- brings has made a file, so the folder is tidied once more.
 function commands.succeed(id, token, ...)
   local state = get(id, 'state')
   if not state then return 0 end
+  if is_final(state) and get(id, 'lease') ~= token then to_be_tidied(id, now()) end
   local progress = cjson.decode(get(id, 'progress'))
   progress.stage, progress.percent = 'done', 100
   return conclude(id, token, not is_final(state), 'succeeded', 'progress', cjson.encode(progress), ...)
@@ -318,10 +435,11 @@ function commands.postpone(id, token, deadline_ms, failure)
   return get(id, 'state')
 end
 
-function commands.retry(id, token, backoff_ms, max_errors, failure)
+-- `count` names the counter of the record that may reach `most`.
+function commands.retry(id, token, count, backoff_ms, most, failure)
   if not holds(id, token) then return end
-  local errors = redis.call('HINCRBY', record(id), 'errors', 1)
-  if errors >= tonumber(max_errors) then
+  local errors = redis.call('HINCRBY', record(id), count, 1)
+  if errors >= tonumber(most) then
     finish(id, 'failed', 'failure', failure)
   elseif take_back(id) then
     dequeue(id)
@@ -332,16 +450,55 @@ end
 
 -- Fail what has waited too long for a model, unless some worker was at work meanwhile: then the model answers others.
 function commands.fail_stranded(waited_ms, failure)
-  local since = now() - waited_ms
+  local since, failed = now() - waited_ms, 0
   if tonumber(redis.call('GET', WORKED) or 0) > since then return 0 end
-  local before, failed = string.format('(%013d', since), 0
   for _, state in ipairs({'queued', 'running'}) do
-    for _, member in ipairs(redis.call('ZRANGEBYLEX', index(state), '-', before, 'LIMIT', 0, BATCH)) do
-      finish(id_of(member), 'failed', 'failure', failure)
-      failed = failed + 1
+    for _, member in ipairs(redis.call('ZRANGE', index(state), 0, BATCH - 1)) do
+      local id = id_of(member)
+      if tonumber(get(id, 'accepted_ms')) <= since then
+        finish(id, 'failed', 'failure', failure)
+        failed = failed + 1
+      end
     end
   end
   return failed
+end
+
+-- upkeep: keeping the folders and this in step ------------------------------------------------------------------------
+
+-- The state of each job, '' for those that are not known.
+function commands.states(...)
+  local states = {}
+  for i, id in ipairs({...}) do states[i] = is_known(id, '') and get(id, 'state') or '' end
+  return states
+end
+
+-- Take a job back into the books as its folder tells it. Returns what became of it, or why it is not to be kept.
+function commands.restore(id, ...)
+  local job = as_table({...})
+  local final = is_final(job.state)
+  if exists(tombstone(id)) then return 'deleted' end
+  if final and job.ended_ms + KEEP_MS <= now() then return 'expired' end
+  if exists(record(id)) then
+    if not final or is_final(get(id, 'state')) then return 'known' end
+    forget(id) -- and with it the attempt that may be repeating what was done
+  end
+  local standing = job.key and redis.call('HGET', idempotency(job.key), 'id')
+  if standing and standing ~= id then return 'repeated' end
+  admit(job, ...)
+  return 'restored'
+end
+
+-- Final jobs whose folder is to be tidied, if they ended at least `ago_ms` ago: {when it fell due, record} each.
+function commands.ended(ago_ms)
+  local found, jobs = redis.call('ZRANGEBYSCORE', ENDED, '-inf', now() - ago_ms, 'WITHSCORES', 'LIMIT', 0, BATCH), {}
+  for i = 1, #found, 2 do table.insert(jobs, {found[i + 1], redis.call('HGETALL', record(found[i]))}) end
+  return jobs
+end
+
+-- Nothing is left to tidy, unless a losing attempt has delivered since.
+function commands.tidied(id, due)
+  if redis.call('ZSCORE', ENDED, id) == due then redis.call('ZREM', ENDED, id) end
 end
 
 -- releases ------------------------------------------------------------------------------------------------------------

@@ -11,34 +11,39 @@ lease changes a running job, but for a finished result, which is taken from the 
 import asyncio
 import base64
 import json
+import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import uuid4
 
-import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError  # noqa: A004
-from redis.retry import Retry
+from shared.durability import unsafe
+from shared.errors import (
+    AttemptsExhausted,
+    IdempotencyKeyReused,
+    IdempotencyRequestInProgress,
+    JobNotFound,
+    NothingToRollBack,
+    QueueFull,
+    QueueUnavailable,
+    QuotaExceeded,
+    StateConflict,
+)
+from shared.idempotency import Idempotency
+from shared.jobs import FINAL_STATES, Contract, Failure, Job, JobState, Progress, Tenant, Timings
+from shared.queue_script import ImpatientScript, PatientScript, decode, encode, milliseconds, record_of, redis_errors
 
-from shared.errors import AttemptsExhausted, JobNotFound, NothingToRollBack, QueueUnavailable, StateConflict
-from shared.jobs import FINAL_STATES, Contract, Failure, Job, JobState, Progress, Timings
+log = logging.getLogger(__name__)
 
 Alias = Literal["champion", "canary", "shadow"]
 """What a release is used for. Only the champion judges jobs."""
 CHAMPION: Final[Alias] = "champion"
 
-_SCRIPT: Final = Path(__file__).with_name("queue.lua").read_text()
-_TEXT_FIELDS: Final = frozenset({"id", "sha256", "state"})
 _PLACE: Final = re.compile(r"\d{13} an_[0-9a-f]{32}")
-_LOST_CONNECTION: Final = (ConnectionError, TimeoutError, BusyLoadingError)
-_GATEWAY_ANSWERS_WITHIN_S: Final = 2.0
+_REQUEST_LEASE_S: Final = 30.0
 
 
 class JobPage(Contract):
@@ -57,6 +62,16 @@ class Depth(Contract):
     running: int
     delayed: int
     """Waiting for their next try."""
+
+
+class Limits(Contract):
+    """How much may wait. What is on its way already is never dropped, so running jobs that are handed back may go beyond."""
+
+    jobs: int = 1000
+    bytes: int = 20 * 2**30
+    """Size of the videos of all queued jobs."""
+    tenant_jobs: int = 500
+    """Queued jobs of one tenant: fewer than all, so that none fills the queue alone."""
 
 
 class Beat(StrEnum):
@@ -84,51 +99,85 @@ class Lease(Contract):
 
 
 class GatewayQueue:
-    """The gateway's side. Every call raises QueueUnavailable when Redis has not answered within 2 seconds."""
+    """The gateway's side. Every call raises QueueUnavailable when Redis has not answered within 2 seconds.
 
-    def __init__(self, url: str) -> None:
-        self._redis = redis.asyncio.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=_GATEWAY_ANSWERS_WITHIN_S,
-            socket_connect_timeout=1.0,
-            retry=AsyncRetry(ExponentialBackoff(cap=0.4, base=0.05), 4),
-            retry_on_error=list(_LOST_CONNECTION),
-        )
-        self._script = self._redis.register_script(_SCRIPT)
+    Calls that name a job take the tenant who asks: to that one, another's job is as unknown as one that never was.
+    Without a tenant they are about everybody's.
+    """
 
-    async def submit(self, job: Job) -> bool:
-        """Queue a job. False when a job with this id exists already, so that asking again is harmless."""
-        return bool(await self._call("submit", job.id, *_encode(job)))
+    def __init__(self, url: str, *, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self._limits = limits
+        self._call = ImpatientScript(url)
 
-    async def get(self, job_id: str) -> Job:
+    async def require_room(self, tenant: Tenant, *, size_bytes: int = 0) -> None:
+        """Raises what `submit` would for a further job: cheap enough to ask before an upload is read."""
+        _raise_refusal(await self._call("room", tenant, size_bytes, *self._most()))
+
+    async def submit(self, job: Job, idempotency: Idempotency | None = None) -> str:
+        """Queue a job; the id of the job that stands for this request.
+
+        That is another one when the same was asked for with the same key before, whatever became of it; asking again with the same
+        id is harmless, too. Raises QueueFull, QuotaExceeded, IdempotencyKeyReused.
+        """
+        verdict, standing = await self._call("submit", job.id, *self._most(), *encode(job, idempotency))
+        _raise_refusal(verdict)
+        return str(standing)
+
+    @asynccontextmanager
+    async def answering(self, key: str, *, lease_s: float = _REQUEST_LEASE_S) -> AsyncIterator[None]:
+        """Around a request with this idempotency key (a `key_digest`), from before its body is read until `submit`.
+
+        Raises IdempotencyRequestInProgress when another request with the key is being answered. One whose gateway died is
+        over after `lease_s`. Does not wait, and does not keep a request out whose key a job stands for: `submit` knows better.
+        """
+        holder = uuid4().hex
+        if not await self._call("hold_key", key, holder, milliseconds(lease_s)):
+            raise IdempotencyRequestInProgress
+        holding = asyncio.create_task(self._keep_key(key, holder, lease_s))
+        try:
+            yield
+        finally:
+            holding.cancel()
+            with suppress(QueueUnavailable):  # then the key is free when the lease has run out
+                await self._call("drop_key", key, holder)
+
+    async def get(self, job_id: str, *, tenant: Tenant | None = None) -> Job:
         """Raises JobNotFound."""
-        return _found(await self._call("get", job_id))
+        return _found(await self._call("get", job_id, tenant or ""))
 
-    async def list(self, *, state: JobState | None = None, limit: int = 20, cursor: str | None = None) -> JobPage:
+    async def get_with_result(self, job_id: str, *, tenant: Tenant | None = None) -> tuple[Job, str]:
+        """The job, and the name of the attempt whose result counts: "" unless it has succeeded. Raises JobNotFound."""
+        fields = await self._call("get", job_id, tenant or "")
+        job = _found(fields)
+        return job, record_of(fields)["lease"] if job.state is JobState.SUCCEEDED else ""
+
+    async def list(
+        self, *, tenant: Tenant | None = None, state: JobState | None = None, limit: int = 20, cursor: str | None = None
+    ) -> JobPage:
         """The jobs, newest first, in one state if given. Raises ValueError when the cursor is not one of ours.
 
         Jobs that arrive or end between two pages move nothing: a cursor names the last job that was seen.
         """
         before = f"({_place_from(cursor)}" if cursor else "+"
-        found = [_decode(fields) for fields in await self._call("list", state or "all", before, limit + 1)]
+        found = [decode(fields) for fields in await self._call("list", tenant or "", state or "all", before, limit + 1)]
         jobs = tuple(found[:limit])
         return JobPage(jobs=jobs, next_cursor=_cursor_after(jobs[-1]) if len(found) > limit else None)
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str, *, tenant: Tenant | None = None) -> Job:
         """Cancel a queued job at once, or ask a running one to stop; asking again is harmless.
 
         Raises JobNotFound; StateConflict when the job has ended otherwise.
         """
-        state, fields = await self._call("cancel", job_id)
+        state, fields = await self._call("cancel", job_id, tenant or "")
         job = _found(fields)
         if state in FINAL_STATES - {JobState.CANCELED}:
             raise StateConflict(f"state: {job.state}", state=job.state)
         return job
 
-    async def delete(self, job_id: str) -> None:
-        """Forget a job. One that runs is told to stop at its next report, and its result is refused. Raises JobNotFound."""
-        if not await self._call("delete", job_id):
+    async def delete(self, job_id: str, *, tenant: Tenant | None = None) -> None:
+        """Forget a job, and the idempotency key it was asked for with. One that runs is told to stop at its next report, and its
+        result is refused. To be called after its folder was deleted. Raises JobNotFound."""
+        if not await self._call("delete", job_id, tenant or ""):
             raise JobNotFound(f"no analysis {job_id}")
 
     async def depth(self) -> Depth:
@@ -140,44 +189,55 @@ class GatewayQueue:
         return _version(await self._call("alias", name))
 
     async def ping(self) -> None:
-        with _redis_errors():
-            async with asyncio.timeout(_GATEWAY_ANSWERS_WITHIN_S):
-                await self._redis.ping()
+        await self._call.ping()
+
+    async def unsafe_settings(self) -> tuple[str, ...]:
+        """Those settings of Redis with which an accepted job could be lost, and what they should be; to be asked by readiness."""
+        return unsafe(await self._call.settings())
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._call.redis.aclose()
 
-    async def _call(self, command: str, *args: str | int) -> Any:
-        with _redis_errors():
-            async with asyncio.timeout(_GATEWAY_ANSWERS_WITHIN_S):
-                return await self._script(args=[command, *args])
+    def _most(self) -> tuple[int, int, int]:
+        return self._limits.jobs, self._limits.bytes, self._limits.tenant_jobs
+
+    async def _keep_key(self, key: str, holder: str, lease_s: float) -> None:
+        while True:
+            await asyncio.sleep(lease_s / 3)
+            try:
+                await self._call("hold_key", key, holder, milliseconds(lease_s))
+            except QueueUnavailable as error:
+                log.warning("an idempotency key is not held on to", extra={"reason": str(error.__cause__ or error)})
 
 
 class WorkerQueue:
     """A worker's side. Blocking and safe to share between threads; every call raises QueueUnavailable when Redis does not answer."""
 
-    def __init__(self, url: str, *, lease_s: float = 20.0, max_attempts: int = 10, max_errors: int = 3, backoff_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_s: float = 20.0,
+        max_attempts: int = 10,
+        max_errors: int = 3,
+        max_crashes: int = 2,
+        backoff_s: float = 5.0,
+    ) -> None:
         """
         lease_s: how long a job stays with an attempt that does not beat.
         max_attempts: a job that was begun this often, and whose worker died each time, fails with attempts-exhausted.
         max_errors: a job that `retry` was called for this often fails.
+        max_crashes: a job that `crashed` was called for this often fails.
         backoff_s: the wait after the first such error; each further one is four times as long, up to ten minutes.
         """
         self.url = url
         self.lease_s = lease_s
         self._max_attempts = max_attempts
         self._max_errors = max_errors
-        self._backoff_ms = _milliseconds(backoff_s)
+        self._max_crashes = max_crashes
+        self._backoff_ms = milliseconds(backoff_s)
         self._exhausted = Failure.of(AttemptsExhausted(f"{max_attempts} attempts")).model_dump_json()
-        self._redis = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=10.0,
-            socket_connect_timeout=3.0,
-            retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3),
-            retry_on_error=list(_LOST_CONNECTION),
-        )
-        self._script = self._redis.register_script(_SCRIPT)
+        self._script = PatientScript(url)
         self._steal_from: float | None = None
         self._outage_seen = False
 
@@ -188,14 +248,14 @@ class WorkerQueue:
     def claim(self) -> Lease | None:
         """The next job, for one lease: one whose holder fell silent, else the oldest in the queue. None when there is none."""
         token = uuid4().hex
-        fields = self._call("claim", token, _milliseconds(self.lease_s), int(self._may_steal()), self._max_attempts, self._exhausted)
-        return Lease(job=_decode(fields), token=token) if fields else None
+        fields = self._call("claim", token, milliseconds(self.lease_s), int(self._may_steal()), self._max_attempts, self._exhausted)
+        return Lease(job=decode(fields), token=token) if fields else None
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until a job that nobody has been given arrives, or for `timeout_s` (under 10 s)."""
         stream, last = self._call("tail")
         with self._errors():
-            self._redis.xread({stream: last}, count=1, block=_milliseconds(timeout_s))
+            self._script.redis.xread({stream: last}, count=1, block=milliseconds(timeout_s))
 
     def beat(self, lease: Lease) -> Beat:
         """Keep the lease for another `lease_s`."""
@@ -212,7 +272,10 @@ class WorkerQueue:
         return Beat(self._call("report", lease.job.id, lease.token, shown.model_dump_json()))
 
     def succeed(self, lease: Lease, timings: Timings, warnings: Sequence[str] = ()) -> bool:
-        """The result is written. False when the job ended otherwise meanwhile, or was deleted: then this result does not count."""
+        """The result is written under the lease's token, and is the one that counts from here on.
+
+        False when the job ended otherwise meanwhile, or was deleted: then this result does not count, and is to be dropped.
+        """
         pinned = ("release", lease.job.release) if lease.job.release else ()
         details = ("timings", timings.model_dump_json(), "warnings", json.dumps(tuple(warnings)), *pinned)
         return bool(self._call("succeed", lease.job.id, lease.token, *details))
@@ -235,15 +298,19 @@ class WorkerQueue:
         The attempt does not count, unless it has analysed a frame: then a model did answer, and the wait begins anew.
         The job's new state, or None when the lease was lost.
         """
-        return _state(self._call("postpone", lease.job.id, lease.token, _milliseconds(deadline_s), failure.model_dump_json()))
+        return _state(self._call("postpone", lease.job.id, lease.token, milliseconds(deadline_s), failure.model_dump_json()))
 
     def retry(self, lease: Lease, failure: Failure) -> JobState | None:
         """Try the job again after a while, or fail it if this was its last try. Its new state; None when the lease was lost."""
-        return _state(self._call("retry", lease.job.id, lease.token, self._backoff_ms, self._max_errors, failure.model_dump_json()))
+        return self._try_again(lease, failure, count="errors", most=self._max_errors)
+
+    def crashed(self, lease: Lease, failure: Failure) -> JobState | None:
+        """The same when the video killed its decoder, or wore it out: that is the video's fault, and counted apart."""
+        return self._try_again(lease, failure, count="crashes", most=self._max_crashes)
 
     def fail_stranded(self, failure: Failure, *, waited_s: float) -> int:
         """Fail the jobs accepted more than `waited_s` ago, provided that no worker at all held a job since; how many (at most 200)."""
-        return int(self._call("fail_stranded", _milliseconds(waited_s), failure.model_dump_json()))
+        return int(self._call("fail_stranded", milliseconds(waited_s), failure.model_dump_json()))
 
     def alias(self, name: Alias) -> int | None:
         """The version of the release with this alias."""
@@ -274,7 +341,10 @@ class WorkerQueue:
         return earlier[0]
 
     def close(self) -> None:
-        self._redis.close()
+        self._script.redis.close()
+
+    def _try_again(self, lease: Lease, failure: Failure, *, count: str, most: int) -> JobState | None:
+        return _state(self._call("retry", lease.job.id, lease.token, count, self._backoff_ms, most, failure.model_dump_json()))
 
     def _may_steal(self) -> bool:
         """Whether a silent holder counts as dead.
@@ -284,51 +354,38 @@ class WorkerQueue:
         """
         if self._steal_from is None:
             with self._errors():
-                uptime_s = self._redis.info("server")["uptime_in_seconds"]
+                uptime_s = self._script.redis.info("server")["uptime_in_seconds"]
             self._steal_from = time.monotonic() + (self.lease_s if self._outage_seen else max(0.0, self.lease_s - uptime_s))
         return time.monotonic() >= self._steal_from
 
     def _call(self, command: str, *args: str | int) -> Any:
         with self._errors():
-            return self._script(args=[command, *args])
+            return self._script(command, *args)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
-            with _redis_errors():
+            with redis_errors():
                 yield
         except QueueUnavailable:
             self._outage_seen, self._steal_from = True, None
             raise
 
 
-@contextmanager
-def _redis_errors() -> Iterator[None]:
-    """Redis's errors stop here. Their text may name hosts, so it stays in the cause, for logs."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise QueueUnavailable(type(error).__name__) from error
-
-
-def _encode(job: Job) -> list[str]:
-    """A job as the flat list of fields and values that a Redis hash takes; what is None has no field."""
-    fields = job.model_dump(mode="json", exclude_none=True)
-    return [text for name, value in fields.items() for text in (name, value if name in _TEXT_FIELDS else json.dumps(value))]
-
-
-def _decode(fields: Sequence[str]) -> Job:
-    """The inverse of `_encode`; fields that are not the job's are the script's own."""
-    record: Mapping[str, str] = dict(zip(fields[::2], fields[1::2], strict=True))
-    return Job.model_validate(
-        {name: text if name in _TEXT_FIELDS else json.loads(text) for name, text in record.items() if name in Job.model_fields}
-    )
+def _raise_refusal(verdict: str | None) -> None:
+    match verdict:
+        case "full":
+            raise QueueFull
+        case "quota":
+            raise QuotaExceeded(quota="queued-analyses")
+        case "reused":
+            raise IdempotencyKeyReused
 
 
 def _found(fields: Sequence[str]) -> Job:
     if not fields:
         raise JobNotFound
-    return _decode(fields)
+    return decode(fields)
 
 
 def _cursor_after(job: Job) -> str:
@@ -343,10 +400,6 @@ def _place_from(cursor: str) -> str:
     if not _PLACE.fullmatch(place):
         raise ValueError("not a cursor of this list")
     return place
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
 
 
 def _state(text: str | None) -> JobState | None:

@@ -5,10 +5,12 @@
       incoming/<job id>.folder   the same on its way to become an analysis
       incoming/<job id>.deleted  an analysis on its way out
       analyses/<job id>/
-        manifest.json            the job as it was accepted, so that Redis could be rebuilt
-        video                    the upload
+        manifest.json            the job as it was accepted, from which `shared.upkeep` puts it back into a Redis that lost it
+        idempotency.json         the key it was asked for with, if there was one
+        video                    the upload, until a while after the end
         windows-<n>.jsonl        what attempt <n> has judged so far: a shared.results.TrackWindow per line
-        result.json              shared.results.Result, once the job has succeeded
+        result-<attempt>.json    shared.results.Result. An attempt writes none but its own; the queue says which one counts
+        end.json                 how the job ended, from a while after the end
 
 A file is visible under its final name only when it is whole and on the disk: written aside, fsynced, renamed, and the
 folder fsynced. The client's file name appears nowhere.
@@ -22,16 +24,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from uuid import uuid4
 
 from pydantic import ValidationError
 
 from shared.errors import InsufficientStorage, MediaMissing, ResultGone, ResultUnreadable, StorageError
-from shared.jobs import Job
+from shared.idempotency import Idempotency
+from shared.jobs import Contract, Job
 from shared.results import Result, TrackWindow
 
 LONGEST_UPLOAD_S: Final = 24 * 3600
+LONGEST_DELETION_S: Final = 60
+"""After this, whoever began to delete an analysis is dead, and another may go on with it."""
+
+Kind = TypeVar("Kind", bound=Contract)
+
+
+class End(Contract):
+    """How an analysis ended."""
+
+    job: Job
+    """The whole record, final."""
+    attempt: str = ""
+    """The attempt whose result counts; "" unless the job has succeeded."""
 
 
 class Videos:
@@ -47,14 +63,17 @@ class Videos:
         with storage_errors():
             self._incoming.mkdir(parents=True, exist_ok=True)
             self._analyses.mkdir(parents=True, exist_ok=True)
-            self._sweep(before=time.time() - LONGEST_UPLOAD_S)
+        self.sweep()
 
-    def _sweep(self, *, before: float) -> None:
-        """An upload that has not grown since then never will; nobody was promised any of it, or has deleted it since."""
-        for path in self._incoming.iterdir():
-            with suppress(FileNotFoundError):  # meanwhile it was accepted, given up, or swept by another service
-                if path.stat().st_mtime < before:
-                    remove(path)
+    def sweep(self) -> None:
+        """Drop uploads that have not grown for a day and so never will, and finish deletions that were broken off."""
+        now = time.time()
+        with storage_errors():
+            for path in self._incoming.iterdir():
+                longest_s = LONGEST_DELETION_S if path.suffix == ".deleted" else LONGEST_UPLOAD_S
+                with suppress(FileNotFoundError):  # meanwhile it was accepted, given up, or swept by another service
+                    if path.stat().st_mtime < now - longest_s:
+                        remove(path)
 
     def check(self) -> None:
         """Raise StorageError unless a small file can be made durable right now."""
@@ -69,7 +88,7 @@ class Videos:
         """Where the bytes of an upload go while they arrive."""
         return self._incoming / job_id
 
-    def accept(self, job: Job) -> None:
+    def accept(self, job: Job, idempotency: Idempotency | None = None) -> None:
         """Turn a fully received upload into an analysis folder, durably. After this the job can be promised."""
         with storage_errors():
             folder = self._incoming / f"{job.id}.folder"
@@ -77,6 +96,8 @@ class Videos:
             with self.incoming(job.id).open("rb") as file:
                 os.fsync(file.fileno())
             self.incoming(job.id).rename(folder / "video")
+            if idempotency:
+                write_durably(folder / "idempotency.json", idempotency.model_dump_json().encode())
             write_durably(folder / "manifest.json", job.model_dump_json(indent=1).encode())
             folder.rename(self._analyses / job.id)
             fsync_folder(self._analyses)
@@ -88,13 +109,22 @@ class Videos:
 
     def manifest(self, job_id: str) -> Job:
         """The analysis as it was accepted. Raises MediaMissing when it was deleted, StorageError when this version cannot read it."""
+        manifest = self._read(job_id, "manifest.json", Job)
+        if manifest is None:
+            raise MediaMissing
+        return manifest
+
+    def idempotency(self, job_id: str) -> Idempotency | None:
+        """The key that the analysis was asked for with. Raises StorageError."""
+        return self._read(job_id, "idempotency.json", Idempotency)
+
+    def accepted_at(self, job_id: str) -> float:
+        """When the analysis came to be, in Unix seconds of this machine's clock. Raises MediaMissing."""
         with storage_errors():
             try:
-                return Job.model_validate_json((self._analyses / job_id / "manifest.json").read_bytes())
+                return (self._analyses / job_id / "manifest.json").stat().st_mtime
             except FileNotFoundError:
                 raise MediaMissing from None
-            except ValidationError as error:
-                raise StorageError(f"the manifest of {job_id} is not one of this version") from error
 
     def video(self, job_id: str) -> Path:
         """The uploaded file. Raises MediaMissing."""
@@ -139,27 +169,51 @@ class Videos:
             except ValidationError as error:
                 raise ResultUnreadable from error
 
-    def write_result(self, result: Result) -> None:
-        """Make a result durable. Raises MediaMissing when the analysis was deleted meanwhile."""
-        with storage_errors():
-            try:
-                write_durably(self._result(result.id), result.model_dump_json().encode())
-            except FileNotFoundError:
-                raise MediaMissing from None
+    def write_result(self, result: Result, attempt: str = "") -> None:
+        """Make an attempt's result durable; `attempt` is its lease's token. Raises MediaMissing when the analysis was deleted meanwhile."""
+        self._write(result.id, result_name(attempt), result)
 
-    def read_result(self, job_id: str) -> Result:
+    def read_result(self, job_id: str, attempt: str = "") -> Result:
         """The result, which must have been written. Raises ResultGone when it has been deleted since, and ResultUnreadable."""
         with still_there():
-            content = self._result(job_id).read_bytes()
+            content = self._result(job_id, attempt).read_bytes()
         try:
             return Result.model_validate_json(content)
         except ValidationError as error:
             raise ResultUnreadable from error
 
-    def result_written_ns(self, job_id: str) -> int:
+    def result_written_ns(self, job_id: str, attempt: str = "") -> int:
         """When the result was written: it says when a result that was read before must be read anew. Raises ResultGone."""
         with still_there():
-            return self._result(job_id).stat().st_mtime_ns
+            return self._result(job_id, attempt).stat().st_mtime_ns
+
+    def results(self, job_id: str) -> list[str]:
+        """The attempts that have written a result, the first one first."""
+        with storage_errors():
+            written = [(path.stat().st_mtime_ns, attempt_of(path)) for path in (self._analyses / job_id).glob("result*.json")]
+        return [attempt for _, attempt in sorted(written)]
+
+    def drop_result(self, job_id: str, attempt: str) -> None:
+        """Remove a result that does not count."""
+        with storage_errors():
+            self._result(job_id, attempt).unlink(missing_ok=True)
+
+    def write_end(self, end: End) -> None:
+        """Make durable how a job ended. Raises MediaMissing when the analysis was deleted meanwhile."""
+        self._write(end.job.id, "end.json", end)
+
+    def end(self, job_id: str) -> End | None:
+        """How the job ended; None while that is not written. Raises StorageError."""
+        return self._read(job_id, "end.json", End)
+
+    def clear(self, end: End, *, keep_video: bool) -> None:
+        """Remove what nobody needs after the end: the video, results and windows of attempts that do not count, half-written files."""
+        with storage_errors():
+            folder = self._analyses / end.job.id
+            kept = {self._result(end.job.id, end.attempt), self._windows(end.job.id, end.job.attempts)}
+            for pattern in ("result-*.json", "windows-*.jsonl", ".*", *([] if keep_video else ["video"])):
+                for path in set(folder.glob(pattern)) - kept:
+                    path.unlink(missing_ok=True)
 
     def delete(self, job_id: str) -> bool:
         """Remove everything of one analysis, or of an upload that did not become one. False when there was no analysis.
@@ -171,6 +225,7 @@ class Videos:
         with storage_errors():
             with suppress(FileNotFoundError):
                 (self._analyses / job_id).rename(deleted)
+                os.utime(deleted)  # from now on it is being deleted: `sweep` leaves it alone for a while
             for folder in (self._incoming, self._analyses):
                 fsync_folder(folder)  # which fails where there is none, unlike the renaming
             existed = deleted.is_dir()
@@ -181,8 +236,33 @@ class Videos:
     def _windows(self, job_id: str, attempt: int) -> Path:
         return self._analyses / job_id / f"windows-{attempt}.jsonl"
 
-    def _result(self, job_id: str) -> Path:
-        return self._analyses / job_id / "result.json"
+    def _result(self, job_id: str, attempt: str) -> Path:
+        return self._analyses / job_id / result_name(attempt)
+
+    def _write(self, job_id: str, name: str, content: Contract) -> None:
+        with storage_errors():
+            try:
+                write_durably(self._analyses / job_id / name, content.model_dump_json().encode())
+            except FileNotFoundError:
+                raise MediaMissing from None
+
+    def _read(self, job_id: str, name: str, kind: type[Kind]) -> Kind | None:
+        with storage_errors():
+            try:
+                return kind.model_validate_json((self._analyses / job_id / name).read_bytes())
+            except FileNotFoundError:
+                return None
+            except ValidationError as error:
+                raise StorageError(f"the {name} of {job_id} is not one of this version") from error
+
+
+def result_name(attempt: str) -> str:
+    return f"result-{attempt}.json" if attempt else "result.json"
+
+
+def attempt_of(result: Path) -> str:
+    """The inverse of `result_name`."""
+    return result.stem.removeprefix("result").removeprefix("-")
 
 
 def write_durably(path: Path, content: bytes) -> None:
