@@ -3,15 +3,16 @@
 import io
 import struct
 import zipfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import MediaCorrupt, MediaEncrypted, MediaTimestampsInvalid
+from shared.errors import MediaCorrupt, MediaDurationExceeded, MediaEncrypted, MediaTimestampsInvalid
 from tests.corpus.boxes import FULL_BOX, find, patched, sample_entry, with_matrix
-from tests.corpus.cases import Case, Maker, refused, taken
+from tests.corpus.cases import Case, Expected, Maker, refused, taken
 from tests.corpus.clips import FRAMES, Picture, enlarged, growing, key_frame, write_clip, write_key_frames
 from tests.corpus.pictures import HEIGHT, WIDTH, painted
 
@@ -61,9 +62,9 @@ def pixels() -> list[Case]:
         ),
         Case(
             name="interlaced.mp4",
-            what="H.264 in fields",
-            make=_clip(options={"flags": "+ildct+ilme", "x264-params": "tff=1"}),
-            expected=taken(),
+            what="H.264 in fields, the lower of which is later",
+            make=_clip(options={"flags": "+ildct+ilme", "x264-params": "tff=1"}, picture=_woven),
+            expected=Expected(numbers=tuple(range(0, 2 * FRAMES, 2)), frames=FRAMES),
         ),
         Case(
             name="mpeg2-fields.mkv",
@@ -71,6 +72,7 @@ def pixels() -> list[Case]:
             make=_clip(codec="mpeg2video", options={"flags": "+ildct+ilme"}),
             expected=taken(),
         ),
+        Case(name="odd-size.mp4", what="127x31", make=_clip(picture=_cropped, pixels="yuv444p"), expected=taken(size=(127, 31))),
         Case(
             name="anamorphic.mp4",
             what="pixels twice as wide as high",
@@ -124,6 +126,19 @@ def clocks() -> list[Case]:
         Case(name="zero-fps.avi", what="a frame rate of 0: players assume 25", make=_zero_rate, expected=taken()),
         Case(name="timescale-0.mp4", what="a clock that stands still", make=_zero_timescale, expected=refused(MediaTimestampsInvalid)),
         Case(name="1-frame.mp4", what="one frame", make=_clip(frames=1), expected=taken(1)),
+        Case(name="no-times.avi", what="H.264 out of order, in a container without times", make=_clip(), expected=taken()),
+        Case(
+            name="too-long.mp4",
+            what="31 minutes between two frames",
+            make=_clip(pts_ms=[0, 1_860_000]),
+            expected=refused(MediaDurationExceeded),
+        ),
+        Case(
+            name="lying-duration.mp4",
+            what="a header that promises 100 hours over one second",
+            make=_promised(hours=100),
+            expected=replace(taken(FRAMES, "partial-decode"), errors=(MediaDurationExceeded,)),
+        ),
         Case(
             name="240-fps.mp4",
             what="240 frames a second, sampled at 60",
@@ -155,6 +170,12 @@ def structures() -> list[Case]:
         ),
         Case(name="growing.mp4", what="still being written, its index to come", make=_growing(20), expected=refused(MediaCorrupt)),
         Case(name="encrypted.mp4", what="Common Encryption", make=_clip(container=CENC), expected=refused(MediaEncrypted)),
+        Case(
+            name="encrypted-fragments.mp4",
+            what="the same in fragments, as streaming services have it",
+            make=_clip(container={**fragments, **CENC}, options={"g": "5"}),
+            expected=refused(MediaEncrypted),
+        ),
         Case(name="zero-size.mp4", what="a header of 0x0 over frames of 128x32", make=_claimed_size(0, 0), expected=taken()),
         Case(name="huge-size.mp4", what="a header of 65535x65535 over the same", make=_claimed_size(65535, 65535), expected=taken()),
     ]
@@ -171,6 +192,17 @@ def _pixels_of(codec: str) -> str:
 def _growing_picture(path: Path) -> None:
     shown = [(key_frame("libvpx-vp9", enlarged(number, 1 + number // 12)), 1) for number in range(FRAMES)]
     write_key_frames(path, shown, size=(WIDTH, HEIGHT), codec="libvpx-vp9")
+
+
+def _woven(number: int) -> NDArray[np.uint8]:
+    """Two moments in one frame: a player that shows both at once shows combs."""
+    picture = painted(2 * number)
+    picture[1::2] = painted(2 * number + 1)[1::2]
+    return picture
+
+
+def _cropped(number: int) -> NDArray[np.uint8]:
+    return painted(number)[:-1, :-1]
 
 
 def _half_transparent(number: int) -> NDArray[np.uint8]:
@@ -190,6 +222,19 @@ def _claimed_size(width: int, height: int) -> Maker:
     def make(path: Path) -> None:
         content = write_clip(path).read_bytes()
         path.write_bytes(patched(content, sample_entry(content) + 32, struct.pack(">HH", width, height)))
+
+    return make
+
+
+def _promised(*, hours: int) -> Maker:
+    """In the file's header, the track's and the medium's."""
+
+    def make(path: Path) -> None:
+        content = write_clip(path).read_bytes()
+        for place, units, skipped in (("moov/mvhd", 1000, 12), ("moov/trak/tkhd", 1000, 16), ("moov/trak/mdia/mdhd", 16_000, 12)):
+            at = find(content, place).payload + FULL_BOX + skipped
+            content = patched(content, at, struct.pack(">I", hours * 3600 * units))
+        path.write_bytes(content)
 
     return make
 

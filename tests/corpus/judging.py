@@ -21,6 +21,8 @@ LOOKS_EVERY_S = 0.02
 CODES = frozenset(kind.code() for kind in MediaError.__subclasses__())
 """Every verdict on a file that the catalogue knows."""
 MIB = 1 << 20
+MOST_MEMORY = 400 * MIB
+"""Resident, of a process that decodes, whatever the file."""
 OWN_COMMAND = Path("/proc/self/cmdline").read_bytes()
 
 

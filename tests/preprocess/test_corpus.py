@@ -13,14 +13,13 @@ from tests.corpus.bombs import MAX_DURATION_MS, bombs
 from tests.corpus.canary import SECRET, Canary, canary
 from tests.corpus.cases import Case
 from tests.corpus.corners import corners
-from tests.corpus.judging import CODES, MIB, SAMPLE_FPS, Seen, complaints, judge, watching
+from tests.corpus.judging import CODES, MOST_MEMORY, SAMPLE_FPS, Seen, complaints, judge, watching
 from tests.corpus.mutations import MUTATIONS, mutant, seeds
 from tests.corpus.strangers import strangers
 from tests.corpus.tricks import tricks
 
 MUTANTS = int(os.environ.get("MIEN_MUTATIONS", "500"))
 PROCESSES = 2
-MOST_MEMORY = 400 * MIB
 SECONDS_EACH = 3
 """For the limit on the time of a test only: a mutant takes a tenth of that on a machine that has nothing else to do."""
 
