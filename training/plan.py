@@ -152,7 +152,9 @@ class Plan(Contract):
     noise: NoiseStrengths = NoiseStrengths()
     """While students are fitted."""
     teacher_noise: NoiseStrengths = NoiseStrengths()
-    """While the first teacher is fitted; it labels without any."""
+    """While the first teacher is fitted; it labels without any. Noisy Student fits it with noise, too: the loss in step 1 of its algorithm
+    is that of the noised network, and only step 2 asks for one that is not (arXiv 1911.04252). What is at hand of the paper here names
+    noise for students only (arXiv 2008.02655): `SILENCE` is that reading."""
     pseudo_labelling: PseudoLabelling = PseudoLabelling()
     """How the teacher's opinion becomes lessons."""
     rounds: Annotated[int, Field(ge=0, le=100)] = 2

@@ -45,7 +45,7 @@ class CommandLine:
                 output, errors = await process.communicate()
         except TimeoutError:
             log.warning("command does not end", extra={"arguments": arguments})
-            raise told(InferenceUnavailable()) from None
+            raise as_ours(InferenceUnavailable()) from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -63,10 +63,10 @@ def error_in(output: bytes) -> MienError:
         failure = Failure.model_validate_json(output)
     except ValidationError:
         return InternalError()
-    return told(kinds().get(failure.code, InternalError)(failure.detail))
+    return as_ours(kinds().get(failure.code, InternalError)(failure.detail))
 
 
-def told(error: MienError) -> MienError:
+def as_ours(error: MienError) -> MienError:
     """The error as this service's API knows it."""
     if type(error) is InferenceUnavailable:
         return DependencyUnavailable("The model server does not answer.", dependency="triton")
