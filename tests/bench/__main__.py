@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deploy.clip import make_clip
-from tests.bench import serving, training, triton, upload
+from tests.bench import compiling, serving, training, triton, upload
 from tests.bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[Path, Path], list[Figure]]] = {
@@ -20,7 +20,7 @@ BENCHES: dict[str, Callable[[Path, Path], list[Figure]]] = {
     "upload": upload.run,
     "triton": triton.run,
     "training": training.run,
-    "compile": training.run_compiled,
+    "compile": compiling.run,
 }
 
 

@@ -3,7 +3,6 @@
 Plainly means what one writes first: eager, fp32, NCHW, three equal colours, and noise drawn for every picture by itself.
 """
 
-import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -84,24 +83,6 @@ def run(_home: Path, _video: Path) -> list[Figure]:
     ]
 
 
-def run_compiled(_home: Path, _video: Path) -> list[Figure]:
-    """Whether torch.compile is worth its minutes here. Needs a C++ compiler."""
-    if shutil.which("g++") is None:
-        return []
-    clips = random_clips(PICTURES)
-    compiled, eager = (our_way(clips, Recipe(design=DESIGN, batch=BATCH, compile=way))[0] for way in (True, False))
-    began = time.perf_counter()
-    compiled()
-    waited = time.perf_counter() - began
-    eager()
-    rates = [(rate(compiled, STEPS * BATCH), rate(eager, STEPS * BATCH)) for _ in range(ROUNDS)]
-    mine, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
-    return [
-        Figure(bench="compile", name="training: torch.compile over eager", value=mine / theirs, unit="times"),
-        Figure(bench="compile", name="  the first four steps, with compiling", value=waited, unit="s"),
-    ]
-
-
 def our_way(clips: Clips, recipe: Recipe) -> tuple[Callable[[], None], TimedLearner]:
     network = Network(recipe.design).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters())
@@ -109,7 +90,7 @@ def our_way(clips: Clips, recipe: Recipe) -> tuple[Callable[[], None], TimedLear
 
     def steps() -> None:
         network.train()
-        for step, rows in enumerate(torch.arange(STEPS * BATCH).split(BATCH)):
+        for step, rows in enumerate(torch.arange(STEPS * recipe.batch).split(recipe.batch)):
             learner.step(clips, rows, step=step)
 
     return steps, learner
@@ -163,14 +144,14 @@ def as_colours(clips: Clips) -> Tensor:
     return clips.frames.repeat_interleave(3, dim=1)
 
 
-def random_clips(count: int) -> Clips:
+def random_clips(count: int, *, size: int = SIZE) -> Clips:
     labels = torch.arange(count) % len(LABELS)
     names = tuple(str(row) for row in range(count))
     return Clips(
         name="random",
         licence="CC0",
         sha256="0" * 64,
-        frames=torch.randint(0, 256, (count, 3, SIZE, SIZE), dtype=torch.uint8),
+        frames=torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8),
         first=torch.arange(count),
         count=torch.ones(count, dtype=torch.int64),
         targets=nn.functional.one_hot(labels, len(LABELS)).float(),
