@@ -70,7 +70,7 @@ def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_ht
         title="Mien",
         description=DESCRIPTION,
         tags=TAGS,
-        routers=(analyses.router, findings.router, model_routes.router, operations.router, catalogue.router(), page.router),
+        routers=(analyses.router, findings.router, model_routes.router, operations.ROUTER, catalogue.router(), page.router),
         problems=PROBLEMS,
         metrics=metrics.requests,
         lifespan=lifespan,

@@ -1,47 +1,32 @@
 """For those who run Mien: is it alive, is it ready, what does it do."""
 
-from http import HTTPStatus
+from typing import Final
 
 from anyio import to_thread
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import Response
 
 from services.gateway.parts import Given, Parts
-from services.gateway.problems import problems
+from services.gateway.problems import PROBLEMS
+from services.web import operations
 from services.web.errors import DependencyUnavailable
 from services.web.health import readiness
-from services.web.schemas import Health, Readiness
+from services.web.schemas import Readiness
 from shared.errors import QueueUnavailable
 from shared.queue import CHAMPION, Depth
 from shared.releases import GRAPHS, model_name
 
-router = APIRouter(tags=["operations"])
 
-
-@router.get("/healthz", summary="Is the process alive", responses=problems())
-async def healthz() -> Health:
-    """Asks nothing of any other part."""
-    return Health()
-
-
-@router.get("/readyz", summary="Is everything there", responses=problems(DependencyUnavailable))
 async def readyz(parts: Given) -> Readiness:
     """Redis answers, the data folder takes bytes, and the champion release is loaded. A video can be posted without the last of them."""
     return await readiness({"redis": check_redis(parts), "storage": check_storage(parts), "model": check_model(parts)})
 
 
-@router.get(
-    "/metrics",
-    summary="Prometheus metrics",
-    response_class=Response,
-    responses={
-        HTTPStatus.OK.value: {"description": "The text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-        **problems(),
-    },
-)
 async def metrics(parts: Given) -> Response:
     """Requests by route template, method and status, their duration, bytes uploaded, and jobs in the queue."""
-    return Response(parts.metrics.expose(await depth(parts)), media_type=CONTENT_TYPE_LATEST)
+    return operations.exposition(parts.metrics.expose(await depth(parts)))
+
+
+ROUTER: Final = operations.router(PROBLEMS, readyz=readyz, metrics=metrics)
 
 
 async def depth(parts: Parts) -> Depth | None:

@@ -89,7 +89,7 @@ def create_app(settings: ServiceSettings, *, stopping: threading.Event) -> FastA
         title=TITLE,
         description=DESCRIPTION,
         tags=TAGS,
-        routers=(runs.router, stores.router, releases.router, operations.router, catalogue.router()),
+        routers=(runs.router, stores.router, releases.router, operations.ROUTER, catalogue.router()),
         problems=PROBLEMS,
         metrics=metrics.requests,
         lifespan=lifespan,

@@ -1,28 +1,20 @@
 """For those who run the training service: is it alive, is it ready, what does it do."""
 
 from http import HTTPStatus
+from typing import Final
 
 import httpx
 from anyio import to_thread
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import Response
 
 from services.training.parts import Given, Parts
-from services.training.problems import problems
+from services.training.problems import PROBLEMS
+from services.web import operations
 from services.web.errors import DependencyUnavailable
 from services.web.health import readiness
-from services.web.schemas import Health, Readiness
-
-router = APIRouter(tags=["operations"])
+from services.web.schemas import Readiness
 
 
-@router.get("/healthz", summary="Is the process alive", responses=problems())
-async def healthz() -> Health:
-    """Asks nothing of any other part."""
-    return Health()
-
-
-@router.get("/readyz", summary="Is everything there", responses=problems(DependencyUnavailable))
 async def readyz(parts: Given) -> Readiness:
     """The folder of runs takes bytes and there are crops, which runs need; Redis and Triton answer, which publishing needs."""
     return await readiness(
@@ -30,22 +22,16 @@ async def readyz(parts: Given) -> Readiness:
     )
 
 
-@router.get(
-    "/metrics",
-    summary="Prometheus metrics",
-    response_class=Response,
-    responses={
-        HTTPStatus.OK.value: {"description": "The text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-        **problems(DependencyUnavailable),
-    },
-)
 async def metrics(parts: Given) -> Response:
     """Requests by route template, method and status, their duration, and runs and publications by state."""
 
     def exposed() -> bytes:
         return parts.metrics.expose(runs=parts.runs.all(), publications=parts.publications.all())
 
-    return Response(await to_thread.run_sync(exposed), media_type=CONTENT_TYPE_LATEST)
+    return operations.exposition(await to_thread.run_sync(exposed))
+
+
+ROUTER: Final = operations.router(PROBLEMS, readyz=readyz, metrics=metrics, metrics_raises=(DependencyUnavailable,))
 
 
 async def check_storage(parts: Parts) -> str:

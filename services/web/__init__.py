@@ -7,7 +7,8 @@
     access      around every request: its id, one line in the log, its metrics
     bodies      how large one may be that is read whole
     lingering   answering before the body has been read
-    health      is it alive, is it ready
+    health      is everything there that it needs
+    operations  the routes for those who run it
     paging      lists a page at a time
     app         all of it around a service's routes
     server      how it listens
