@@ -8,13 +8,12 @@ A store is written aside and renamed, and never changed: what a network learnt f
   samples.jsonl    one Sample a line; a sample is a clip of `count` frames starting at row `first`, an image a clip of one
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Field
 
-from shared.jobs import Contract
+from shared.jobs import Contract, Enhance
 from shared.results import Label
 
 FRAMES: Final = "frames.npy"
@@ -48,6 +47,8 @@ class Store(Contract):
     licence: str
     preprocess: str
     """Version of the cropping code; a network is trained and served with one."""
+    enhance: Enhance = Enhance.NEVER
+    """Which pictures were brightened before they were cropped."""
     size: int
     """S, side of the crops in pixels."""
     frames: int
@@ -56,13 +57,6 @@ class Store(Contract):
     """Of frames.npy and samples.jsonl."""
     dropped: dict[str, int] = Field(default={})
     """What the source held that is not here, counted by reason, such as `no_face` or `unreadable`."""
-
-
-def write_samples(path: Path, samples: Iterable[Sample]) -> int:
-    """Write samples.jsonl; returns how many."""
-    lines = [sample_line(sample) for sample in samples]
-    path.write_text("".join(lines), encoding="utf-8")
-    return len(lines)
 
 
 def sample_line(sample: Sample) -> str:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, write_samples
+from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store
 from shared.expressions import LABELS
 from shared.releases import PREPROCESS_VERSION, file_sha256
+from tests.samples import write_samples
 from training.datasets import Clips
 
 SIZE = 32
@@ -42,8 +43,10 @@ def painted_clips(count: int, *, name: str = "painted", frames: int = 1, seed: i
     )
 
 
-def write_painted_store(folder: Path, count: int, *, frames: int = 1, seed: int = 0, labelled: bool = True, people: int = 10) -> Path:
-    """The same clips as a crop store on the disk, named after its folder."""
+def write_painted_store(
+    folder: Path, count: int, *, frames: int = 1, seed: int = 0, labelled: bool = True, people: int = 10, **more: object
+) -> Path:
+    """The same clips as a crop store on the disk, named after its folder. `more` is what `store.json` says beside that."""
     clips = painted_clips(count, name=folder.name, frames=frames, seed=seed, people=people)
     folder.mkdir(parents=True)
     np.save(folder / FRAMES, clips.frames.repeat_interleave(3, dim=1).numpy())
@@ -53,13 +56,16 @@ def write_painted_store(folder: Path, count: int, *, frames: int = 1, seed: int 
     ]
     write_samples(folder / SAMPLES, samples)
     store = Store(
-        name=folder.name,
-        licence="CC0",
-        preprocess=PREPROCESS_VERSION,
-        size=SIZE,
-        frames=len(clips.frames),
-        samples=count,
-        sha256={name: file_sha256(folder / name) for name in (FRAMES, SAMPLES)},
+        **{
+            "name": folder.name,
+            "licence": "CC0",
+            "preprocess": PREPROCESS_VERSION,
+            "size": SIZE,
+            "frames": len(clips.frames),
+            "samples": count,
+            "sha256": {name: file_sha256(folder / name) for name in (FRAMES, SAMPLES)},
+            **more,
+        }
     )
     (folder / STORE).write_text(store.model_dump_json())
     return folder

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from shared.crops import SAMPLES, STORE, Store, read_samples
 from shared.errors import DataUnusable
-from shared.jobs import Contract
+from shared.jobs import Contract, Enhance
 from shared.videos import storage_errors
 from training.plan import Plan
 
@@ -26,6 +26,8 @@ class StoreSummary(Contract):
     """Terms it may be used under, where a sample does not name its own."""
     preprocess: str
     """Version of the cropping code."""
+    enhance: Enhance
+    """Which pictures were brightened before they were cropped."""
     size: int
     """S, side of the crops in pixels."""
     samples: int
@@ -78,6 +80,7 @@ def summary(folder: Path, name: str, store_json: str) -> StoreSummary:
         name=store.name,
         licence=store.licence,
         preprocess=store.preprocess,
+        enhance=store.enhance,
         size=store.size,
         samples=store.samples,
         frames=store.frames,

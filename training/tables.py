@@ -20,6 +20,7 @@ from training import in_words
 from training.ablation import FOOTNOTES, TABLES, Tables
 from training.cells import Cells
 from training.datasets import read_store
+from training.enhancement import check_pair
 from training.markdown import percent
 from training.plan import Plan, Recipe, Source, Stretch
 from training.processes import Processes
@@ -97,6 +98,8 @@ def data_of(name: str, tables: Tables) -> Iterator[str]:
         return
     yield f"Labelled: {', '.join(said(source) for source in plan.labelled)}"
     yield f"Measured on: {', '.join(measured_on(plan))}"
+    if name == "components" and tables.unenhanced is not None:
+        yield f"Without enhancement, both learnt from and measured on: {', '.join(plain_stores(plan, tables.unenhanced))}"
     if name == "iterations":
         yield f"Unlabelled: {', '.join(said(source) for source in plan.unlabelled) or 'none'}"
 
@@ -117,6 +120,16 @@ def said(source: Source) -> str:
 def measured_on(plan: Plan) -> list[str]:
     held_out = [f"{percent(source.held_out)} of the subjects of {source.store.name}" for source in plan.labelled if source.held_out]
     return [*(store.name for store in plan.frozen), *held_out]
+
+
+def plain_stores(plan: Plan, unenhanced: Plan) -> Iterator[str]:
+    for enhanced, plain in zip(stores_of(plan), stores_of(unenhanced), strict=True):
+        yield f"{plain.name} in the place of {enhanced.name} (--enhance {read_store(enhanced).enhance})"
+
+
+def stores_of(plan: Plan) -> tuple[Path, ...]:
+    """What people labelled: to learn from, then to measure on."""
+    return (*(source.store for source in plan.labelled), *plan.frozen)
 
 
 # --- what is asked for --------------------------------------------------------------------------------------------------
@@ -147,14 +160,19 @@ def plain_plan(arguments: argparse.Namespace) -> Plan:
 
 
 def unenhanced(plan: Plan, arguments: argparse.Namespace) -> Plan | None:
-    """The plan over the stores that were harvested without enhancement, in the order of those with it. Raises PlanImpossible."""
+    """The plan over the stores that were harvested without enhancement, in the order of those with it. Raises PlanImpossible where two
+    differ otherwise, too.
+    """
     if not arguments.unenhanced:
         return None
     if (len(arguments.unenhanced), len(arguments.unenhanced_frozen)) != (len(plan.labelled), len(plan.frozen)):
         raise PlanImpossible("every labelled and every frozen store needs one without enhancement")
     labelled = (source.model_copy(update={"store": store}) for source, store in zip(plan.labelled, arguments.unenhanced, strict=True))
     stores = {"labelled": tuple(labelled), "frozen": tuple(arguments.unenhanced_frozen), "unlabelled": (), "rounds": 0}
-    return plan.model_copy(update=stores)
+    other = plan.model_copy(update=stores)
+    for enhanced, plain in zip(stores_of(plan), stores_of(other), strict=True):
+        check_pair(enhanced, plain)
+    return other
 
 
 def read_document(path: Path, kind: type[Document]) -> Document:

@@ -13,9 +13,10 @@ import pytest
 
 from services.preprocess.harvest.material import Clip, Tally
 from services.preprocess.harvest.store import FrameFile, locked, write_store
-from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, read_samples, write_samples
+from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, read_samples
 from shared.errors import DataUnusable, InsufficientStorage, StorageError, StoreExists
 from shared.releases import file_sha256
+from tests.samples import write_samples
 
 SIZE = 8
 

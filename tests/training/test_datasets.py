@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, write_samples
+from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store
 from shared.errors import ClassMissing, DataUnusable, LabelUnknown, SubjectsLeak
 from shared.expressions import LABELS
 from shared.releases import PREPROCESS_VERSION, file_sha256
 from tests.painted import painted_clips, write_painted_store
+from tests.samples import write_samples
 from training.datasets import Clips, check_apart, check_classes, joined, luma, read_clips, split_by_subject
 
 

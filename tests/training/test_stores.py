@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.crops import SAMPLES, STORE, read_samples, write_samples
+from shared.crops import SAMPLES, STORE, read_samples
 from shared.errors import DataUnusable
 from tests.painted import write_painted_store
+from tests.samples import write_samples
 from tests.tiny_runs import tiny_plan
 from training.plan import Source
 from training.stores import Stores, is_inside, placed

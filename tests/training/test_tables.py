@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shared.errors import PlanImpossible
 from tests.painted import write_painted_store
 from training.cells import CELL, Cells, Experiment
 from training.plan import Design, NoiseStrengths, Plan, Recipe, Source, Stretch
@@ -162,14 +164,42 @@ def test_several_seeds_give_mean_and_deviation(written: Path, folder: Path, tmp_
     assert len(cells(tmp_path)) == len(cells(written)) + 4, "the first seed's are there"
 
 
+def twice(folder: Path, name: str, count: int, *, frames: int, seed: int) -> tuple[Path, Path]:
+    """The same clips harvested with enhancement and without; what it does to pixels is stood for by other noise."""
+    enhanced = write_painted_store(folder / name, count, frames=frames, seed=seed, enhance="auto")
+    return enhanced, write_painted_store(folder / f"{name}-plain", count, frames=frames, seed=seed + 10)
+
+
 def test_clips_of_several_frames_have_a_row_without_frame_attention(folder: Path, tmp_path: Path) -> None:
-    learn = write_painted_store(tmp_path / "clips", 42, frames=2, seed=4)
-    frozen = write_painted_store(tmp_path / "frozen-clips", 21, frames=2, seed=5)
-    data = ["--labelled", str(learn), "--frozen", str(frozen), "--unenhanced", str(learn), "--unenhanced-frozen", str(frozen)]
+    learn, dark = twice(tmp_path, "clips", 42, frames=2, seed=4)
+    frozen, dark_frozen = twice(tmp_path, "frozen-clips", 21, frames=2, seed=5)
+    data = ["--labelled", str(learn), "--frozen", str(frozen), "--unenhanced", str(dark), "--unenhanced-frozen", str(dark_frozen)]
     assert main(["--plan", str(folder / "plan.json"), *data, "--only", "components", "--out", str(tmp_path)]) == 0
-    table = rows((tmp_path / "components.md").read_text())
+    text = (tmp_path / "components.md").read_text()
+    table = rows(text)
     assert "%" in table["without frame attention"][0]
-    assert table["without enhancement"][:2] == table["everything"][:2], "the same store gives the same network"
+    assert re.match(r"\d+\.\d %", table["without enhancement"][0])
+    assert table["without enhancement"] != table["everything"]
+    assert "clips-plain in the place of clips (--enhance auto), frozen-clips-plain in the place of frozen-clips (--enhance auto)" in text
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"enhance": "auto"}, "one store has to be enhanced and the other one not"),
+        ({"size": 40}, "cropped at 32 pixels, learn-plain at 40"),
+        ({"people": 9}, "1 subjects are in learn or in learn-plain only, such as person 9"),
+    ],
+)
+def test_stores_that_differ_in_more_than_enhancement_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, other: dict[str, Any], words: str
+) -> None:
+    learn = write_painted_store(tmp_path / "learn", 70, enhance="auto")
+    plain = write_painted_store(tmp_path / "learn-plain", 70, **other)
+    told = refusal(caplog, ["--labelled", str(learn), "--unenhanced", str(plain), "--only", "components", "--out", str(tmp_path)])
+    assert PlanImpossible.title() in told
+    assert words in told
+    assert not list(tmp_path.glob("*.md"))
 
 
 def test_without_unlabelled_clips_there_are_no_iterations_but_words(folder: Path, tmp_path: Path) -> None:
