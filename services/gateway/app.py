@@ -22,6 +22,7 @@ from services.web.app import assemble
 from services.web.catalogue import Catalogue, with_kinds
 from shared.errors import (
     AttemptsExhausted,
+    DecoderUnavailable,
     InferenceError,
     InternalError,
     MediaError,
@@ -38,7 +39,7 @@ from shared.videos import Videos
 FAILURES: Final = (
     *with_kinds(MediaError, InferenceError, StorageError),
     *(ReleaseError, ModelVersionUnavailable, ModelDigestMismatch, ModelContractMismatch, ReleaseUnsigned),
-    *(AttemptsExhausted, InternalError),
+    *(AttemptsExhausted, DecoderUnavailable, InternalError),
 )
 """What an analysis may fail with. Other kinds of ReleaseError happen to candidates."""
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from shared.errors import MediaMissing, ResultGone, ResultUnreadable, StorageError
+from shared.expressions import LABELS
 from shared.jobs import Job
-from shared.results import Coverage, Media, ModelInfo, Result
+from shared.results import Coverage, Media, ModelInfo, Result, TrackWindow
 from shared.videos import LONGEST_UPLOAD_S, Videos
 
 JOB = Job(id="an_" + "0" * 32, size_bytes=5, sha256="0" * 64, created_ms=1)
@@ -180,3 +181,67 @@ def test_a_result_of_another_version_says_so(videos: Videos) -> None:
     (videos.root / "analyses" / JOB.id / "result.json").write_text('{"from": "the future"}')
     with pytest.raises(ResultUnreadable):
         videos.read_result(JOB.id)
+
+
+# --- windows of a running attempt --------------------------------------------------------------------------------------
+
+
+def window(start_ms: int) -> TrackWindow:
+    scores = {label: 1 / len(LABELS) for label in LABELS}
+    return TrackWindow(track_id="t1", start_ms=start_ms, end_ms=start_ms + 500, frames=4, label="sad", scores=scores)
+
+
+def test_windows_are_read_in_the_order_in_which_they_were_shown(videos: Videos) -> None:
+    accepted(videos)
+    assert videos.windows(JOB.id, 1, first=0, most=9) == []
+    shown = [window(500 * number) for number in (3, 1, 2, 0)]
+    for one in shown:
+        videos.add_windows(JOB.id, 1, [one])
+    assert videos.windows(JOB.id, 1, first=0, most=9) == shown
+    assert videos.windows(JOB.id, 1, first=1, most=2) == shown[1:3]
+    assert videos.windows(JOB.id, 1, first=4, most=9) == []
+    assert videos.windows(JOB.id, 2, first=0, most=9) == []
+
+
+def test_an_attempt_begins_without_the_windows_of_those_before(videos: Videos) -> None:
+    accepted(videos)
+    videos.add_windows(JOB.id, 1, [window(0)])
+    for attempt in (1, 2):
+        videos.begin_windows(JOB.id, attempt)
+        assert all(videos.windows(JOB.id, number, first=0, most=9) == [] for number in (1, 2))
+        videos.add_windows(JOB.id, attempt, [window(0)])
+        assert videos.windows(JOB.id, attempt, first=0, most=9) == [window(0)]
+
+
+def test_windows_of_a_deleted_analysis_find_no_place(videos: Videos) -> None:
+    accepted(videos)
+    videos.delete(JOB.id)
+    with pytest.raises(MediaMissing):
+        videos.begin_windows(JOB.id, 1)
+    with pytest.raises(MediaMissing):
+        videos.add_windows(JOB.id, 1, [window(0)])
+    assert videos.windows(JOB.id, 1, first=0, most=9) == []
+
+
+def test_windows_that_are_being_written_are_never_read_by_half(videos: Videos) -> None:
+    accepted(videos)
+    shown = [window(500 * number) for number in range(300)]
+
+    def read() -> None:
+        seen = videos.windows(JOB.id, 1, first=0, most=1000)
+        assert seen == shown[: len(seen)]
+
+    with meanwhile(read):
+        for start in range(0, len(shown), 3):
+            videos.add_windows(JOB.id, 1, shown[start : start + 3])
+    assert videos.windows(JOB.id, 1, first=0, most=1000) == shown
+    file = videos.root / "analyses" / JOB.id / "windows-1.jsonl"
+    file.write_text(file.read_text()[:-1])
+    assert videos.windows(JOB.id, 1, first=0, most=1000) == shown[:-1]
+
+
+def test_windows_of_another_version_say_so(videos: Videos) -> None:
+    accepted(videos)
+    (videos.root / "analyses" / JOB.id / "windows-1.jsonl").write_text('{"from": "the future"}\n')
+    with pytest.raises(ResultUnreadable):
+        videos.windows(JOB.id, 1, first=0, most=9)
