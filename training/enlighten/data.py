@@ -48,6 +48,8 @@ class Faces:
 def read_faces(files: Sequence[Path], *, licence: str, settings: Settings) -> Faces:
     """Raises DataUnusable for a file that cannot be read or a part without a picture, and PictureUnreadable."""
     rows = [row for file in files for row in read_rows(file)]
+    if not rows:
+        raise DataUnusable(f"no picture in {', '.join(file.name for file in files)}")
     pictures = torch.stack([picture for picture, _, _ in rows])
     light = torch.cat([mean_luma(group) for group in pictures.split(ROWS_AT_A_TIME)])
     parts = [part_of(subject, held_out=settings.held_out) for _, subject, _ in rows]
@@ -58,7 +60,7 @@ def read_faces(files: Sequence[Path], *, licence: str, settings: Settings) -> Fa
         HELD_OUT: is_part(parts, HELD_OUT) & is_lit,
     }
     if empty := [part for part, which in chosen.items() if not which.any()]:
-        raise DataUnusable(f"{', '.join(file.name for file in files)}: no picture that is {', or '.join(empty)}")
+        raise DataUnusable(f"no picture in {', '.join(file.name for file in files)} is {', or '.join(empty)}")
     return Faces(
         dark=pictures[chosen[DARK]],
         is_dark=is_dark[chosen[DARK]],

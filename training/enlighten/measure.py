@@ -1,12 +1,13 @@
 """How good a generator is: on held-out people, darkened by known amounts, so that what was there before is known."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import encode_png
 from torchvision.utils import make_grid
 
 from shared.videos import storage_errors, write_durably
@@ -73,6 +74,8 @@ def write_sheet(generator: Generator, examples: Examples, path: Path) -> None:
         some = dark[:PICTURES_ON_SHEET]
         rows += [some, ((brightened_by(generator, some) + 1) * 127.5).round().to(torch.uint8)]
     sheet = make_grid(torch.cat(rows), nrow=len(rows[0]), padding=0)
+    content = io.BytesIO()
+    Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(content, format="PNG")
     with storage_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, bytes(encode_png(sheet).numpy()))
+        write_durably(path, content.getvalue())

@@ -44,6 +44,7 @@ class Generator(nn.Module):
         self.down = nn.ModuleList(block(before, after) for before, after in zip([4, *widths], widths, strict=False))
         self.narrow = nn.ModuleList(nn.Conv2d(below, here, 3, padding=1) for below, here in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(block(2 * here, here) for here in widths[-2::-1])
+        del self.up[-1][-1]  # the last block ends without normalisation, which would take away how bright a picture is
         self.residual = nn.Conv2d(widths[0], 3, 1)
         nn.init.zeros_(self.residual.weight)  # it begins by changing nothing, which is nearer to what is wanted than chance is
         nn.init.zeros_(self.residual.bias)  # type: ignore[arg-type]
