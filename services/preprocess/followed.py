@@ -6,13 +6,13 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from services.preprocess.mtcnn import Array, Boxes, Located, overlap_of_smaller
+from services.preprocess.mtcnn import Array, Boxes, Indices, Located, overlap_of_smaller
 
 STILL_THERE: Final = 0.3
 """Share of the smaller box from which a face of this frame may be that of the last."""
 
-GUESSES: Final = ((0.0, 0.0, 1.0), (0.0, 0.0, 1.2))
-"""For each face: a move, in sides, and a size, in sides, of a square that is tried."""
+FAR: Final = 0.15
+"""Sides that a face is expected to move, from which it is looked for where it was, too."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -37,36 +37,38 @@ class Followed:
         )
 
     def guesses(self, at_ms: int) -> Array:
-        """(K, 4): squares in which each face may be at that time, several for each."""
-        centres, sides = self._centres(at_ms), (self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).max(axis=1)
-        squares = [
-            np.concatenate([middle - sides[:, None] * size / 2, middle + sides[:, None] * size / 2], axis=1)
-            for x, y, size in GUESSES
-            for middle in (centres + sides[:, None] * np.array((x, y), np.float32),)
-        ]
-        return np.concatenate(squares).astype(np.float32)
+        """(K, 4): squares in which the faces may be at that time: moved on, and where they were if that is far from there."""
+        half = (self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).max(axis=1, keepdims=True) * np.float32(0.5)
+        centres, moves = centres_of(self.boxes_xyxy), self.velocities_xy * np.float32(at_ms - self.pts_ms)
+        far = np.abs(moves).max(axis=1) > 2 * FAR * half[:, 0]
+        middles, halves = np.concatenate([centres + moves, centres[far]]), np.concatenate([half, half[far]])
+        return np.concatenate([middles - halves, middles + halves], axis=1)
 
     def lost(self, faces: Located, *, least_confidence: float) -> bool:
         """Whether one that was that certain is not among `faces`."""
-        found = np.any(self._overlaps(faces.boxes) >= STILL_THERE, axis=1)
-        return bool(np.any(~found & (self.confidences >= least_confidence)))
+        _, gone = self._matched(faces.boxes)
+        return bool(np.any(gone & (self.confidences >= least_confidence)))
 
     def seen(self, faces: Located, at_ms: int) -> Self:
         """The faces that are followed from here on."""
         boxes = faces.boxes
+        before, _ = self._matched(boxes)
         velocities = np.zeros((len(boxes), 2), np.float32)
-        if len(self.boxes_xyxy) and len(boxes) and at_ms > self.pts_ms:
-            overlaps = self._overlaps(boxes)
-            nearest = overlaps.argmax(axis=0)
-            moved = (centres_of(boxes.xyxy) - centres_of(self.boxes_xyxy)[nearest]) / (at_ms - self.pts_ms)
-            velocities = np.where(overlaps.max(axis=0)[:, None] >= STILL_THERE, moved, 0).astype(np.float32)
+        known = before >= 0
+        if at_ms != self.pts_ms:
+            moved = centres_of(boxes.xyxy[known]) - centres_of(self.boxes_xyxy[before[known]])
+            velocities[known] = moved / np.float32(at_ms - self.pts_ms)
         return type(self)(pts_ms=at_ms, boxes_xyxy=boxes.xyxy, confidences=boxes.scores, velocities_xy=velocities)
 
-    def _centres(self, at_ms: int) -> Array:
-        return centres_of(self.boxes_xyxy) + self.velocities_xy * np.float32(at_ms - self.pts_ms)
-
-    def _overlaps(self, boxes: Boxes) -> NDArray[np.float32]:
-        return overlap_of_smaller(self.boxes_xyxy, boxes.xyxy)
+    def _matched(self, boxes: Boxes) -> tuple[Indices, NDArray[np.bool_]]:
+        """Which of the followed faces each box shows, -1 for none, and (N,) which of them no box shows."""
+        gone = np.ones(len(self.boxes_xyxy), dtype=np.bool_)
+        if not len(gone) or not len(boxes):
+            return np.full(len(boxes), -1, dtype=np.intp), gone
+        overlaps = overlap_of_smaller(self.boxes_xyxy, boxes.xyxy)
+        nearest = np.where(overlaps.max(axis=0) >= STILL_THERE, overlaps.argmax(axis=0), -1)
+        gone[nearest[nearest >= 0]] = False
+        return nearest, gone
 
 
 def centres_of(boxes_xyxy: Array) -> Array:

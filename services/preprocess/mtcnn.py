@@ -45,6 +45,7 @@ CROPS_PER_PASS: Final = 256
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.intp]
+Which = NDArray[np.bool_] | Indices | slice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -66,8 +67,13 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def picked(self, which: NDArray[np.bool_] | Indices) -> Self:
+    def picked(self, which: Which) -> Self:
         return type(self)(frames=self.frames[which], xyxy=self.xyxy[which], scores=self.scores[which])
+
+    def of_frame(self, number: int) -> Self:
+        """Those in one frame of the batch, as the boxes of a batch of that frame alone."""
+        own = self.frames == number
+        return type(self)(frames=np.zeros(int(own.sum()), np.intp), xyxy=self.xyxy[own], scores=self.scores[own])
 
     @classmethod
     def in_one_frame(cls, xyxy: Array, *, frame: int = 0) -> Self:
@@ -86,8 +92,12 @@ class Located:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def picked(self, which: NDArray[np.bool_] | Indices) -> Self:
+    def picked(self, which: Which) -> Self:
         return type(self)(boxes=self.boxes.picked(which), landmarks_xy=self.landmarks_xy[which])
+
+    @classmethod
+    def none(cls) -> Self:
+        return cls(boxes=Boxes.in_one_frame(np.empty((0, 4), np.float32)), landmarks_xy=np.empty((0, 5, 2), np.float32))
 
     @property
     def areas(self) -> Array:
@@ -109,10 +119,9 @@ class Networks:
     def _ready(self, network: nn.Module) -> nn.Module:
         return network.eval().requires_grad_(False).to(self._device).to(memory_format=torch.channels_last)
 
-    def frame_tensor(self, rgb_hwc: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-        """The frame on this device, uint8 (3, H, W), at `size` (width, height): averaged over the pixels that fall together."""
-        frame = torch.from_numpy(np.ascontiguousarray(rgb_hwc)).to(self._device).permute(2, 0, 1)
-        return resampled(frame[None], (size[1], size[0]))[0]
+    def frame_tensor(self, rgb_hwc: NDArray[np.uint8]) -> Tensor:
+        """The frame on this device, uint8 (3, H, W); on a CPU the same memory."""
+        return torch.from_numpy(np.require(rgb_hwc, requirements=["C", "W"])).to(self._device).permute(2, 0, 1)
 
     @torch.inference_mode()
     def propose(self, frames: Sequence[Tensor], *, min_face_px: float) -> Boxes:
@@ -142,12 +151,7 @@ class Networks:
             return
         count = max(1, int(PIXELS_PER_PASS / (height * width * scales[0] ** 2)))
         for first in range(0, len(frames), count):
-            pictures = torch.stack(list(frames[first : first + count])).contiguous(memory_format=torch.channels_last)
-            levels: list[tuple[float, Tensor]] = []
-            for number, scale in enumerate(scales):
-                source = pictures if number < 2 else levels[number - 2][1]
-                levels.append((scale, resampled(source, (int(height * scale + 1), int(width * scale + 1)))))
-            yield first, levels
+            yield first, list(zip(scales, pyramid(frames[first : first + count], scales), strict=True))
 
     def _cells(self, level: Tensor, scale: float) -> tuple[Boxes, Array]:
         """What P-Net believes in, in pixels of the frame, and by how much it would shift each side, (N, 4) in sides."""
@@ -171,16 +175,15 @@ class Networks:
 
     @torch.inference_mode()
     def locate(self, frames: Sequence[Tensor], boxes: Boxes) -> Located:
-        """O-Net: the faces in the squares, with their landmarks, each face once; the most certain first in each frame."""
+        """O-Net: those of the squares that hold a face, each with its landmarks. Several may hold the same one: see `agreed`."""
         if not len(boxes):
-            return Located(boxes=boxes, landmarks_xy=np.empty((0, 5, 2), np.float32))
+            return Located.none()
         shifts, points, scores = self._judged(self._onet, frames, boxes, side=ONET_PX)
         sure = scores[:, 1] > LOCATE_LEAST
         found = Boxes(frames=boxes.frames[sure], xyxy=boxes.xyxy[sure], scores=scores[sure, 1])
         sides = found.xyxy[:, None, 2:] - found.xyxy[:, None, :2] + 1
         landmarks = points[sure].reshape(-1, 2, 5).transpose(0, 2, 1) * sides + found.xyxy[:, None, :2] - 1
-        faces = Located(boxes=shifted(found, shifts[sure], end_px=1), landmarks_xy=landmarks)
-        return faces.picked(one_of_each(faces.boxes))
+        return Located(boxes=shifted(found, shifts[sure], end_px=1), landmarks_xy=landmarks)
 
     def _judged(self, network: nn.Module, frames: Sequence[Tensor], boxes: Boxes, *, side: int) -> list[Array]:
         """What the network says of each box, column by column. Boxes have something of a frame in them."""
@@ -209,6 +212,17 @@ def level_scales(shorter_px: int, *, min_face_px: float) -> list[float]:
     while shorter_px * scales[-1] >= PNET_PX:
         scales.append(scales[-1] * LEVEL_FACTOR)
     return scales[:-1]
+
+
+def pyramid(frames: Sequence[Tensor], scales: Sequence[float]) -> list[Tensor]:
+    """The frames at each scale, uint8 (N, 3, h, w): each level from the one that is twice as large, the frames themselves read once."""
+    height, width = frames[0].shape[-2:]
+    twice = min(1.0, 2 * scales[0])
+    pictures = torch.cat([resampled(frame[None], (round(height * twice), round(width * twice))) for frame in frames])
+    levels = [pictures, pictures]
+    for scale in scales:
+        levels.append(resampled(levels[-2], (int(height * scale + 1), int(width * scale + 1))))
+    return levels[2:]
 
 
 def resampled(pictures: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -244,15 +258,37 @@ def most_certain(boxes: Boxes, groups: Indices, most_overlap: float) -> Indices:
     return which
 
 
-def one_of_each(boxes: Boxes) -> Indices:
-    """The same for faces, where a small box inside a large one is the same face, too: intersection over the smaller area."""
+def best(found: Located) -> Located:
+    """Each face once, as the most certain square shows it: facenet-pytorch's choice."""
+    kept, _ = one_of_each(found.boxes)
+    return found.picked(kept)
+
+
+def agreed(found: Located) -> Located:
+    """Each face once, as all squares that hold it show it on average.
+
+    O-Net is as good as certain of most of them (0.9999), so that the best of them is chosen by chance: from frame to frame its landmarks
+    jump by 3 % of the eyes' distance. Their mean keeps still.
+    """
+    kept, same = one_of_each(found.boxes)
+    weights = same * (found.boxes.scores - LOCATE_LEAST)
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    boxes = Boxes(frames=found.boxes.frames[kept], xyxy=weights @ found.boxes.xyxy, scores=found.boxes.scores[kept])
+    return Located(boxes=boxes, landmarks_xy=np.tensordot(weights, found.landmarks_xy, axes=1))
+
+
+def one_of_each(boxes: Boxes) -> tuple[Indices, NDArray[np.bool_]]:
+    """The most certain box of each face, best first, and which boxes show the same face, (faces, N).
+
+    A small box inside a large one shows the same face, too: what counts is the intersection over the smaller area.
+    """
     order = np.argsort(-boxes.scores, kind="stable")
     same = (overlap_of_smaller(boxes.xyxy, boxes.xyxy) > SAME_FACE) & (boxes.frames[:, None] == boxes.frames[None])
     kept: list[int] = []
     for index in order.tolist():
         if not same[index, kept].any():
             kept.append(index)
-    return np.array(kept, dtype=np.intp)
+    return np.array(kept, dtype=np.intp), same[kept]
 
 
 def overlap_of_smaller(ours_xyxy: Array, theirs_xyxy: Array) -> Array:

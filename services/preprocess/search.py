@@ -17,7 +17,7 @@ from torch import Tensor
 from services.preprocess.cuts import Cuts
 from services.preprocess.faces import Face
 from services.preprocess.followed import Followed
-from services.preprocess.mtcnn import ONET_PX, Boxes, Located, Networks, joined_faces, overlap_of_smaller
+from services.preprocess.mtcnn import Boxes, Located, Networks, agreed, joined_faces, overlap_of_smaller
 from shared.jobs import MAX_FACES
 
 LEAST_FACE_PX: Final = 24
@@ -91,15 +91,25 @@ class FaceDetector:
         return found
 
 
+@dataclass(kw_only=True)
+class Look:
+    """One frame of a batch, and what has been found in it so far."""
+
+    frame: Tensor
+    pts_ms: int
+    cut: bool
+    proposed: Boxes | None
+    """P-Net's squares, if the frame is scanned."""
+    faces: Located
+
+
 class FaceSearch:
     """The search through one video, batch after batch in order of time."""
 
     def __init__(self, networks: Networks, *, frame_size: tuple[int, int], min_face_px: int, max_faces: int, schedule: Schedule) -> None:
         self._networks = networks
         self._frame_size = frame_size
-        self._shrink = min(1.0, ONET_PX / min_face_px)
-        self._size = max(1, round(frame_size[0] * self._shrink)), max(1, round(frame_size[1] * self._shrink))
-        self._min_face_px = min_face_px * self._shrink
+        self._min_face_px = min_face_px
         self._max_faces = max_faces
         self._schedule = schedule
         self._cuts = Cuts()
@@ -110,14 +120,23 @@ class FaceSearch:
 
     def look(self, frames_rgb: Sequence[Pixels], pts_ms: Sequence[int]) -> list[Seen]:
         """What is in each frame. Frames are uint8 (H, W, 3) RGB of the size that was said, ValueError otherwise; times are media time."""
+        looks = self._begun(frames_rgb, pts_ms)
+        for index, look in enumerate(looks):
+            fresh = self._search(look)
+            if len(fresh) and not look.cut:
+                self._follow_back(fresh, look.pts_ms, looks[:index])
+        return [self._seen(look) for look in looks]
+
+    def _begun(self, frames_rgb: Sequence[Pixels], pts_ms: Sequence[int]) -> list[Look]:
         for frame in frames_rgb:
             if frame.shape != (self._frame_size[1], self._frame_size[0], 3):
                 raise ValueError(f"the frames of this video are {self._frame_size[0]} x {self._frame_size[1]}, not {frame.shape}")
-        frames = [self._networks.frame_tensor(frame, self._size) for frame in frames_rgb]
-        cuts = [self._cuts.begins(frame) for frame in frames_rgb]
-        proposed = self._proposed(frames, self._planned(cuts, pts_ms))
+        frames = [self._networks.frame_tensor(frame) for frame in frames_rgb]
+        cuts = self._cuts.among(frames_rgb, pts_ms)
+        planned = self._planned(cuts, pts_ms)
+        proposed = dict(zip(planned, self._proposed([frames[index] for index in planned]), strict=True))
         return [
-            self._seen(frame, at_ms, cut=cut, proposed=proposed.get(index))
+            Look(frame=frame, pts_ms=at_ms, cut=cut, proposed=proposed.get(index), faces=Located.none())
             for index, (frame, at_ms, cut) in enumerate(zip(frames, pts_ms, cuts, strict=True))
         ]
 
@@ -132,53 +151,59 @@ class FaceSearch:
                 scanned_ms, frames = at_ms, 0
         return planned
 
-    def _proposed(self, frames: Sequence[Tensor], which: Sequence[int]) -> dict[int, Boxes]:
-        """What P-Net proposes for those frames, in one go."""
-        boxes = self._networks.propose([frames[index] for index in which], min_face_px=self._min_face_px)
-        return {
-            index: Boxes(frames=np.zeros(int(own.sum()), np.intp), xyxy=boxes.xyxy[own], scores=boxes.scores[own])
-            for index, own in ((index, boxes.frames == place) for place, index in enumerate(which))
-        }
+    def _proposed(self, frames: Sequence[Tensor]) -> list[Boxes]:
+        """What P-Net proposes for each of the frames, in one go."""
+        boxes = self._networks.propose(frames, min_face_px=self._min_face_px)
+        return [boxes.of_frame(number) for number in range(len(frames))]
 
-    def _seen(self, frame: Tensor, at_ms: int, *, cut: bool, proposed: Boxes | None) -> Seen:
-        before = Followed.nobody() if cut else self._followed
-        faces = self._follow(frame, before, at_ms)
-        lost = before.lost(faces, least_confidence=WORTH_A_SCAN)
-        if proposed is None and (lost or self._scans_owed):
-            proposed = self._proposed([frame], [0])[0]
-        if proposed is not None:
-            faces = joined_faces([faces, self._new(frame, proposed, faces)])
-        self._note(at_ms, scanned=proposed is not None, lost=before.lost(faces, least_confidence=WORTH_A_SCAN))
-        faces = faces.picked(np.argsort(-faces.areas, kind="stable"))
-        self._followed = before.seen(faces.picked(np.arange(min(len(faces), MAX_FACES))), at_ms)
-        return Seen(
-            faces=tuple(self._face(faces, index) for index in range(min(len(faces), self._max_faces))),
-            more=max(0, len(faces) - self._max_faces),
-            cut=cut,
-            scanned=proposed is not None,
-        )
+    def _search(self, look: Look) -> Located:
+        """Find the faces of the next frame. Returns those that only a scan could find."""
+        before = Followed.nobody() if look.cut else self._followed
+        look.faces = self._located(look, before)
+        if look.proposed is None and (self._scans_owed or before.lost(look.faces, least_confidence=WORTH_A_SCAN)):
+            (look.proposed,) = self._proposed([look.frame])
+        fresh = self._new(look, look.proposed) if look.proposed is not None else Located.none()
+        look.faces = largest(joined_faces([look.faces, fresh]))
+        self._note(look, lost=before.lost(look.faces, least_confidence=WORTH_A_SCAN))
+        self._followed = before.seen(look.faces.picked(slice(MAX_FACES)), look.pts_ms)
+        return fresh
 
-    def _follow(self, frame: Tensor, before: Followed, at_ms: int) -> Located:
-        guesses = Boxes.in_one_frame(before.guesses(at_ms))
-        return self._networks.locate([frame], self._networks.refine([frame], guesses))
+    def _located(self, look: Look, followed: Followed) -> Located:
+        """Those of the followed faces that are in the frame."""
+        guesses = Boxes.in_one_frame(followed.guesses(look.pts_ms))
+        return agreed(self._networks.locate([look.frame], self._networks.refine([look.frame], guesses)))
 
-    def _new(self, frame: Tensor, proposed: Boxes, known: Located) -> Located:
-        """The faces that a scan finds beside those that are known."""
-        fresh = self._networks.refine([frame], unknown(proposed, known))
-        found = self._networks.locate([frame], unknown(fresh, known))
-        return found.picked(elsewhere(found.boxes, known))
+    def _new(self, look: Look, proposed: Boxes) -> Located:
+        """What a scan finds beside the faces that are known, which need not be judged again from every side."""
+        refined = self._networks.refine([look.frame], proposed.picked(elsewhere(proposed, look.faces)))
+        found = agreed(self._networks.locate([look.frame], refined.picked(elsewhere(refined, look.faces))))
+        return found.picked(elsewhere(found.boxes, look.faces))
 
-    def _note(self, at_ms: int, *, scanned: bool, lost: bool) -> None:
+    def _follow_back(self, fresh: Located, at_ms: int, earlier: Sequence[Look]) -> None:
+        """Find faces that a scan was the first to see in the frames before it, too, as far back as the last scan."""
+        followed = Followed.nobody().seen(fresh, at_ms)
+        for look in reversed(earlier):
+            found = self._located(look, followed) if look.proposed is None else Located.none()
+            found = found.picked(elsewhere(found.boxes, look.faces))
+            if not len(found):
+                return
+            look.faces = largest(joined_faces([look.faces, found]))
+            followed = followed.seen(found, look.pts_ms)
+
+    def _note(self, look: Look, *, lost: bool) -> None:
+        scanned = look.proposed is not None
         self._frames_since_scan = 0 if scanned else self._frames_since_scan + 1
-        self._scanned_ms = at_ms if scanned else self._scanned_ms
+        self._scanned_ms = look.pts_ms if scanned else self._scanned_ms
         self._scans_owed = self._schedule.after_loss if lost else max(0, self._scans_owed - scanned)
 
-    def _face(self, faces: Located, index: int) -> Face:
-        scale = 1 / self._shrink
-        return Face(
-            box_xyxy=faces.boxes.xyxy[index] * np.float32(scale),
-            landmarks_xy=faces.landmarks_xy[index] * np.float32(scale),
-            confidence=min(1.0, float(faces.boxes.scores[index])),
+    def _seen(self, look: Look) -> Seen:
+        shown = look.faces.picked(slice(self._max_faces))
+        columns = zip(shown.boxes.xyxy, shown.landmarks_xy, shown.boxes.scores.tolist(), strict=True)
+        return Seen(
+            faces=tuple(Face(box_xyxy=box, landmarks_xy=points, confidence=min(1.0, score)) for box, points, score in columns),
+            more=len(look.faces) - len(shown),
+            cut=look.cut,
+            scanned=look.proposed is not None,
         )
 
 
@@ -187,8 +212,9 @@ def smallest_face_px(frame_size: tuple[int, int]) -> int:
     return max(LEAST_FACE_PX, round(max(frame_size) * LEAST_FACE_SHARE))
 
 
-def unknown(boxes: Boxes, known: Located) -> Boxes:
-    return boxes.picked(elsewhere(boxes, known))
+def largest(faces: Located) -> Located:
+    """The same faces, largest first."""
+    return faces.picked(np.argsort(-faces.areas, kind="stable"))
 
 
 def elsewhere(boxes: Boxes, known: Located) -> NDArray[np.bool_]:
