@@ -67,7 +67,7 @@ def read_faces(files: Sequence[Path], *, licence: str, settings: Settings) -> Fa
         bright=pictures[chosen[BRIGHT]],
         held_out=pictures[chosen[HELD_OUT]],
         sources=tuple(
-            DataSet(name=file.stem, use=part, samples=samples, licence=licence, sha256=file_sha256(file))
+            DataSet(name=file.stem, use=part, samples=samples, licence=licence, sha256=file_sha256(file), held_out=settings.held_out)
             for file in files
             for part, which in chosen.items()
             if (samples := sum(own == file and bool(taken) for (_, _, own), taken in zip(rows, which, strict=True)))
