@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shared.errors import MediaCorrupt, MediaDurationExceeded, MediaEncrypted, MediaTimestampsInvalid
 from tests.corpus.boxes import FULL_BOX, find, patched, sample_entry, with_matrix
-from tests.corpus.cases import Case, Expected, Maker, refused, taken
+from tests.corpus.cases import Case, Maker, refused, taken
 from tests.corpus.clips import FRAMES, Picture, enlarged, growing, key_frame, write_clip, write_key_frames
 from tests.corpus.pictures import HEIGHT, WIDTH, painted
 
@@ -62,9 +62,9 @@ def pixels() -> list[Case]:
         ),
         Case(
             name="interlaced.mp4",
-            what="H.264 in fields, the lower of which is later",
-            make=_clip(options={"flags": "+ildct+ilme", "x264-params": "tff=1"}, picture=_woven),
-            expected=Expected(numbers=tuple(range(0, 2 * FRAMES, 2)), frames=FRAMES),
+            what="H.264 in fields, the lower one first",
+            make=_clip(options={"flags": "+ildct+ilme"}, picture=_woven),
+            expected=taken(),
         ),
         Case(
             name="mpeg2-fields.mkv",
@@ -135,9 +135,9 @@ def clocks() -> list[Case]:
         ),
         Case(
             name="lying-duration.mp4",
-            what="a header that promises 100 hours over one second",
-            make=_promised(hours=100),
-            expected=replace(taken(FRAMES, "partial-decode"), errors=(MediaDurationExceeded,)),
+            what="a header that promises 20 hours over one second",
+            make=_promised(hours=20),
+            expected=replace(taken(), errors=(MediaDurationExceeded,)),
         ),
         Case(
             name="240-fps.mp4",
@@ -195,9 +195,9 @@ def _growing_picture(path: Path) -> None:
 
 
 def _woven(number: int) -> NDArray[np.uint8]:
-    """Two moments in one frame: a player that shows both at once shows combs."""
-    picture = painted(2 * number)
-    picture[1::2] = painted(2 * number + 1)[1::2]
+    """Two moments in one frame, the upper lines' being the later one: who shows both at once shows combs."""
+    picture = painted(number)
+    picture[0::2] = painted(number + 1)[0::2]
     return picture
 
 

@@ -122,17 +122,18 @@ def watching() -> Iterator[Watched]:
 
 
 def _watch(watched: Watched, older: set[int], ended: Callable[[], bool]) -> None:
-    this = psutil.Process()
+    this, new = psutil.Process(), set[int]()
     while not ended():
-        for process in this.children():
-            if process.pid not in older:
-                _look(watched, Path("/proc", str(process.pid)))
+        found = {process.pid for process in this.children()} - older
+        for pid in found & new:  # at first sight it may still be a copy of this process, about to become another program
+            _look(watched, Path("/proc", str(pid)))
+        new = found
         time.sleep(LOOKS_EVERY_S)
 
 
 def _look(watched: Watched, process: Path) -> None:
     try:
-        if (process / "cmdline").read_bytes() in {b"", OWN_COMMAND}:  # it is about to become another program
+        if (process / "cmdline").read_bytes() == OWN_COMMAND:
             return
         status = (process / "status").read_text()
         links = [str(link.readlink()) for link in (process / "fd").iterdir()]
