@@ -12,12 +12,14 @@ import torch
 
 from shared.errors import DataUnusable, InsufficientStorage, RunMismatch, TrainingDiverged
 from tests.painted import painted_clips
+from tests.training.conftest import TINY, UPRIGHT
 from training import fit as fitting
 from training.datasets import Clips
 from training.fit import draw_weights, fit, smoothed
 from training.network import Network
 from training.noise import Noise
 from training.plan import NoiseStrengths, Recipe, Stretch
+from training.processes import Processes
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -96,36 +98,33 @@ def test_a_killed_run_resumes_and_ends_the_same(
 TWO_PROCESSES = """
 import sys
 from pathlib import Path
-import torch
-from tests.painted import painted_clips
-from tests.training.conftest import TINY, UPRIGHT
-from training.plan import Stretch
-from training.fit import fit
+from tests.training.test_fit import fitted_shortly
 from training.processes import Processes
-torch.set_default_dtype(torch.float64)  # in single precision, Adam makes another order of summation ten times larger with every step
-SHORT = TINY.model_copy(update={"stretches": (Stretch(epochs=2, size=32),)})
 with Processes.joined() as processes:
-    clips = [painted_clips(71), painted_clips(21, frames=3, seed=1)]
-    fit(clips, recipe=SHORT, noise=UPRIGHT, seed=1, validate=[clips[0]], folder=Path(sys.argv[1]), processes=processes)
+    fitted_shortly(Path(sys.argv[1]), processes)
 """
 
 
+def fitted_shortly(folder: Path, processes: Processes) -> None:
+    """In double precision: in single, Adam makes another order of summation ten times larger with every step."""
+    short = TINY.model_copy(update={"stretches": (Stretch(epochs=2, size=32),)})
+    clips = [painted_clips(71), painted_clips(21, frames=3, seed=1)]
+    torch.set_default_dtype(torch.float64)
+    try:
+        fit(clips, recipe=short, noise=UPRIGHT, seed=1, validate=[clips[0]], folder=folder, processes=processes)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
+    fitted_shortly(tmp_path / "one", Processes())
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     torchrun = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for command, name in (([sys.executable], "one"), (torchrun, "two")):
-        done = subprocess.run(
-            [*command, str(script), str(tmp_path / name)],
-            env=environment,
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    command = [*torchrun, str(script), str(tmp_path / "two")]
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert one[-1] < one[0]
     assert two == pytest.approx(one, rel=1e-6)

@@ -1,12 +1,11 @@
 """What somebody who watches a run is told."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from shared.errors import RunNotFound
-from tests.tiny_runs import tiny_plan
+from tests.tiny_runs import learn, tiny_plan
 from training.news import Place, since
 from training.record import RECORD, Record, Round
 from training.runs import Epoch, Run, Runs, RunStatus
@@ -15,12 +14,6 @@ from training.runs import Epoch, Run, Runs, RunStatus
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "runs", models=tmp_path / "models")
-
-
-def learn(runs: Runs, run: Run, *, number: int, epochs: int) -> None:
-    folder = runs.folder(run.id) / f"round-{number}"
-    folder.mkdir(exist_ok=True)
-    (folder / "history.jsonl").write_text("".join(json.dumps({"epoch": epoch}) + "\n" for epoch in range(epochs)))
 
 
 def told(runs: Runs, run: Run, place: Place) -> tuple[list[str], Place]:

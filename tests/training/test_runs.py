@@ -1,6 +1,5 @@
 """The registry of runs: what it promises, whoever dies."""
 
-import json
 import os
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from shared.errors import (
     StorageError,
 )
 from shared.jobs import Failure, JobState
-from tests.tiny_runs import tiny_plan
+from tests.tiny_runs import learn, tiny_plan
 from training.ledger import STATE
 from training.publications import Publications
 from training.record import RECORD, Record, Round
@@ -37,13 +36,6 @@ UNKNOWN = "tr_" + "0" * 32
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "runs", models=tmp_path / "models")
-
-
-def learn(runs: Runs, run: Run, *, number: int, epochs: int) -> None:
-    """Leave what training leaves after so many epochs."""
-    folder = runs.folder(run.id) / f"round-{number}"
-    folder.mkdir(exist_ok=True)
-    (folder / "history.jsonl").write_text("".join(json.dumps({"epoch": epoch, "loss": 1 / (epoch + 1)}) + "\n" for epoch in range(epochs)))
 
 
 def record_of(*numbers: int) -> Record:
