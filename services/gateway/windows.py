@@ -6,6 +6,7 @@ the analysis has succeeded the order still holds, with what the result says in i
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any, Final
 
 from services.gateway.pages import Slot, all_slots
 from services.gateway.results import KEPT, Results
@@ -15,7 +16,7 @@ from shared.jobs import FINAL_STATES, Job, JobState
 from shared.results import Result, TrackWindow
 from shared.videos import Videos
 
-AT_ONCE = 1000
+AT_ONCE: Final = 1000
 """Windows that are in memory while all of an analysis are looked through."""
 
 
@@ -70,10 +71,15 @@ def in_order(shown: Iterable[TrackWindow], result: Result) -> list[int | None]:
     order: list[int | None] = []
     for window in shown:
         name = window.track_id, window.start_ms
-        is_true = name in left and window_of(slots[left[name]]) == window
+        is_true = name in left and fields_of(slots[left[name]]) == dict(window)
         order.append(left.pop(name) if is_true else None)
     return [*order, *left.values()]
 
 
 def window_of(slot: Slot) -> TrackWindow:
-    return TrackWindow(track_id=slot.track.track_id, **dict(slot.window or ()))
+    return TrackWindow(**fields_of(slot))
+
+
+def fields_of(slot: Slot) -> dict[str, Any]:
+    """Of a TrackWindow, without the time that it takes to make one."""
+    return {"track_id": slot.track.track_id, **dict(slot.window or ())}
