@@ -90,7 +90,10 @@ def showing(speaker: Speaker, *, ahead: int) -> "Iterator[queue.Queue[Frame | No
             speaker.show(frame)
 
     thread = threading.Thread(target=show, name="showing", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise MemoryError("no room for a thread's stack") from error
     try:
         yield waiting
     finally:

@@ -7,7 +7,7 @@ from typing import Final, Self
 import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from services.preprocess.colour import Curve, sdr_rgb
@@ -44,8 +44,9 @@ class Geometry:
         """Width and height of the frames as they are handed out."""
         return (self.height, self.width) if self.orientation.transpose else (self.width, self.height)
 
-    def upright_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
-        return self.orientation.apply(rgb(picture, width=self.width, height=self.height))
+    def upright_rgb(self, picture: VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:
+        """`converter` is reused from picture to picture: its tables cost more than a small picture does."""
+        return self.orientation.apply(rgb(picture, converter, width=self.width, height=self.height))
 
 
 def square(width: int, height: int, pixel_shape: Fraction, *, max_pixels: int) -> tuple[int, int]:
@@ -57,18 +58,21 @@ def square(width: int, height: int, pixel_shape: Fraction, *, max_pixels: int) -
     return max(1, int(width * widened / excess + 0.5)), max(1, int(height * heightened / excess + 0.5))
 
 
-def rgb(picture: VideoFrame, *, width: int, height: int) -> NDArray[np.uint8]:
+def rgb(picture: VideoFrame, converter: VideoReformatter, *, width: int, height: int) -> NDArray[np.uint8]:
     """(height, width, 3), converted by the matrix, range and curve that the picture says it was made with."""
     curve = hdr_curve(picture)
     resized = (width, height) != (picture.width, picture.height)
-    pixels = picture.to_ndarray(
+    converted = converter.reformat(
+        picture,
         format="rgb24" if curve is None else "rgb48le",
         width=width,
         height=height,
         src_colorspace=_untold_colours(picture) if picture.colorspace == UNTOLD else None,
         dst_color_range=ColorRange.JPEG,
         interpolation=Interpolation.BICUBIC if resized else None,
+        threads=1,  # decoding has threads enough
     )
+    pixels = converted.to_ndarray()
     return pixels.astype(np.uint8, copy=False) if curve is None else sdr_rgb(pixels.astype(np.uint16, copy=False), curve)
 
 

@@ -116,7 +116,7 @@ class Pictures:
             yield
         except av.error.ExitError as error:
             raise DecodeTimeout("reading took too long") from error
-        except MemoryError as error:
+        except (MemoryError, av.error.BlockingIOError) as error:  # the second is what a thread gets that finds no room for its stack
             raise DecodeMemoryExceeded("a frame takes too much") from error
         except Exception as error:  # damaged files also raise IndexError, AttributeError, UnicodeDecodeError
             self.damage = self.damage or reason(error)

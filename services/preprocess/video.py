@@ -14,6 +14,7 @@ from typing import Final, Self
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -106,6 +107,7 @@ class Video:
         self._stream = stream
         self._limits = limits
         self._pictures = Pictures(container, stream)
+        self._converter = VideoReformatter()
         self._geometry: Geometry | None = None
         self._frames_decoded = 0
         self._tone_mapped = False
@@ -222,7 +224,7 @@ class Video:
             raise RuntimeError("a picture is checked before it is converted")
         self._tone_mapped = self._tone_mapped or hdr_curve(picture) is not None
         try:
-            return self._geometry.upright_rgb(picture)
+            return self._geometry.upright_rgb(picture, self._converter)
         except MemoryError as error:
             raise DecodeMemoryExceeded("converting a frame takes too much") from error
         except Exception as error:
