@@ -31,7 +31,7 @@ class Watched:
     """What the processes that decode have been seen to do."""
 
     most_memory: int = 0
-    """Resident bytes at the worst moment of any of them."""
+    """Resident bytes at the worst moment of any of them; 0 where all were gone before they could be looked at."""
     sockets: set[str] = field(default_factory=set)
     """Of any family. A decoder has a file and a pipe, and needs none."""
 
