@@ -5,6 +5,7 @@ enlarged and done to every pixel of the frame: detail comes from the frame alone
 grows no more than what it lies on.
 """
 
+import warnings
 from pathlib import Path
 from typing import Final
 
@@ -38,10 +39,7 @@ class Generator:
     def __init__(self, folder: Path = SHIPPED) -> None:
         """Raises ReleaseError, ModelDigestMismatch and ModelContractMismatch where the folder does not hold what it names."""
         read(folder)
-        try:
-            self._network = torch.jit.load(str(folder / GENERATOR)).float().eval()
-        except RuntimeError as error:
-            raise ModelContractMismatch(f"{GENERATOR} is no TorchScript") from error
+        self._network = torchscript(folder / GENERATOR).float().eval()
 
     @torch.inference_mode()
     def brighten(self, rgb_hwc: Pixels) -> Pixels:
@@ -59,6 +57,17 @@ class Generator:
         planes = torch.from_numpy(small).permute(2, 0, 1)[None]
         before, after = luma(planes / 255), luma(self._network(planes))
         return (odds(smooth(after)) / odds(smooth(before))).clamp(1, MOST)[0, 0]
+
+
+def torchscript(path: Path) -> torch.jit.ScriptModule:
+    """Without torch's one announcement that TorchScript will not be developed further. Raises ModelContractMismatch."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated")
+        try:
+            module: torch.jit.ScriptModule = torch.jit.load(str(path))
+        except RuntimeError as error:
+            raise ModelContractMismatch(f"{path.name} is no TorchScript") from error
+    return module
 
 
 def reduced_size(rgb_hwc: Pixels) -> tuple[int, int]:
