@@ -13,6 +13,8 @@ STILL_THERE: Final = 0.3
 
 FAR: Final = 0.15
 """Sides that a face is expected to move, from which it is looked for where it was, too."""
+ANYWHERE_XY: Final = np.array([(-0.5, 0), (0.5, 0), (0, -0.4), (0, 0.4)], dtype=np.float32)
+"""Moves, in halves of a side, that are tried of a face whose way is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -25,7 +27,7 @@ class Followed:
     confidences: Array
     """(N,)"""
     velocities_xy: Array
-    """(N, 2): pixels per millisecond, of the box's centre."""
+    """(N, 2): pixels per millisecond, of the box's centre; NaN for a face that has been seen once."""
 
     @classmethod
     def nobody(cls) -> Self:
@@ -37,11 +39,17 @@ class Followed:
         )
 
     def guesses(self, at_ms: int) -> Array:
-        """(K, 4): squares in which the faces may be at that time: moved on, and where they were if that is far from there."""
+        """(K, 4): squares in which the faces may be at that time, most likely ones first.
+
+        Moved on, and where they were if that is far from there; a face that has been seen once may go anywhere.
+        """
         half = (self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).max(axis=1, keepdims=True) * np.float32(0.5)
         centres, moves = centres_of(self.boxes_xyxy), self.velocities_xy * np.float32(at_ms - self.pts_ms)
+        new = np.isnan(moves[:, 0])
         far = np.abs(moves).max(axis=1) > 2 * FAR * half[:, 0]
-        middles, halves = np.concatenate([centres + moves, centres[far]]), np.concatenate([half, half[far]])
+        anywhere = (centres[new, None] + half[new, None] * ANYWHERE_XY).reshape(-1, 2)
+        middles = np.concatenate([centres + np.nan_to_num(moves), centres[far], anywhere])
+        halves = np.concatenate([half, half[far], np.repeat(half[new], len(ANYWHERE_XY), axis=0)])
         return np.concatenate([middles - halves, middles + halves], axis=1)
 
     def lost(self, faces: Located, *, least_confidence: float) -> bool:
@@ -53,7 +61,7 @@ class Followed:
         """The faces that are followed from here on."""
         boxes = faces.boxes
         before, _ = self._matched(boxes)
-        velocities = np.zeros((len(boxes), 2), np.float32)
+        velocities = np.full((len(boxes), 2), np.nan, np.float32)
         known = before >= 0
         if at_ms != self.pts_ms:
             moved = centres_of(boxes.xyxy[known]) - centres_of(self.boxes_xyxy[before[known]])

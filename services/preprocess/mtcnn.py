@@ -193,13 +193,11 @@ class Networks:
 
     def _crops(self, frames: Sequence[Tensor], boxes: Boxes, *, side: int) -> Tensor:
         """uint8 (N, 3, side, side). What lies over the frame's edge is cut off, and the rest stretched, as facenet-pytorch does it."""
-        crops = torch.empty((len(boxes), 3, side, side), dtype=torch.uint8, device=self._device, memory_format=torch.channels_last)
         height, width = frames[0].shape[-2:]
-        for crop, frame, (left, top, right, bottom) in zip(
-            crops, boxes.frames.tolist(), inside(boxes.xyxy, width=width, height=height), strict=True
-        ):
-            crop.copy_(resampled(frames[frame][None, :, top:bottom, left:right], (side, side))[0])
-        return crops
+        places = zip(boxes.frames.tolist(), inside(boxes.xyxy, width=width, height=height), strict=True)
+        return torch.cat(
+            [resampled(frames[frame][None, :, top:bottom, left:right], (side, side)) for frame, (left, top, right, bottom) in places]
+        )
 
 
 MAX_LEVELS: Final = 64
@@ -235,8 +233,8 @@ def resampled(pictures: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 
 def normalised(pictures: Tensor) -> Tensor:
-    """About -1 to 1, as the networks were trained."""
-    return (pictures.float() - 127.5) * 0.0078125
+    """About -1 to 1, as the networks were trained, and channels last."""
+    return ((pictures.float() - 127.5) * 0.0078125).contiguous(memory_format=torch.channels_last)
 
 
 def joined(parts: Sequence[Boxes]) -> Boxes:

@@ -27,6 +27,8 @@ LEAST_FACE_SHARE: Final = 1 / 16
 SCAN_EVERY_MS: Final = 500
 SCAN_EVERY_FRAMES: Final = 12
 """A scan is due after this much media time or so many frames, whichever comes first."""
+LAST_FRAME_SHARE: Final = 0.5
+"""Share of that after which the last frame of a batch is scanned."""
 SCANS_AFTER_LOSS: Final = 2
 """Frames that are scanned after one in which a face was lost and not found again."""
 
@@ -59,6 +61,11 @@ class Schedule:
     every_ms: int = SCAN_EVERY_MS
     every_frames: int = SCAN_EVERY_FRAMES
     after_loss: int = SCANS_AFTER_LOSS
+
+    def due(self, since_ms: int, since_frames: int, *, last: bool) -> bool:
+        """Whether to scan again after that long; the `last` frame of a batch early, since no later scan helps the frames before it."""
+        share = LAST_FRAME_SHARE if last else 1.0
+        return since_ms >= self.every_ms * share or since_frames >= self.every_frames * share
 
 
 class FaceDetector:
@@ -146,7 +153,7 @@ class FaceSearch:
         scanned_ms, frames = self._scanned_ms, self._frames_since_scan
         for index, (cut, at_ms) in enumerate(zip(cuts, pts_ms, strict=True)):
             frames += 1
-            if cut or scanned_ms is None or at_ms - scanned_ms >= self._schedule.every_ms or frames >= self._schedule.every_frames:
+            if cut or scanned_ms is None or self._schedule.due(at_ms - scanned_ms, frames, last=index == len(cuts) - 1):
                 planned.append(index)
                 scanned_ms, frames = at_ms, 0
         return planned
