@@ -481,7 +481,7 @@ function commands.restore(id, ...)
   if final and job.ended_ms + KEEP_MS <= now() then return 'expired' end
   if exists(record(id)) then
     if not final or is_final(get(id, 'state')) then return 'known' end
-    forget(id) -- and with it the attempt that may be repeating what was done
+    forget(id) -- and with it the attempt that repeats what was done
   end
   local standing = job.key and redis.call('HGET', idempotency(job.key), 'id')
   if standing and standing ~= id then return 'repeated' end

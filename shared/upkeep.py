@@ -21,9 +21,8 @@ from shared.videos import End, Videos
 log = logging.getLogger(__name__)
 
 SETTLED_S: Final = 60.0
-"""After the end: whoever was still busy with the video has noticed. With a call every minute, it is gone well within five."""
-ACCEPTED_S: Final = 60.0
-"""After acceptance: a job that is not queued by now will not be, for its gateway has died."""
+"""After the end, whoever was still busy with the video has noticed; with a call every minute, it is gone well within five. After
+acceptance, a job that is not queued will not be, for its gateway has died."""
 AT_ONCE: Final = 500
 VOID: Final = frozenset({Restored.DELETED, Restored.EXPIRED, Restored.REPEATED})
 
@@ -54,7 +53,7 @@ def tidy(videos: Videos, queue: UpkeepQueue) -> Upkeep:
     again by the next call.
     """
     tidied = clear_ended(videos, queue)
-    restored, removed = reconcile(videos, queue, accepted_s=ACCEPTED_S)
+    restored, removed = reconcile(videos, queue, settled_s=SETTLED_S)
     videos.sweep()
     return Upkeep(tidied=tidied, restored=restored, removed=removed)
 
@@ -90,14 +89,17 @@ def keeps_video(job: Job) -> bool:
     return job.keep_video or job.options.training_consent
 
 
-def reconcile(videos: Videos, queue: UpkeepQueue, *, accepted_s: float = 0.0) -> tuple[int, int]:
+def reconcile(videos: Videos, queue: UpkeepQueue, *, settled_s: float = 0.0) -> tuple[int, int]:
     """Put back every accepted job that Redis does not know, or knows as less far; how many were, and how many folders were removed.
 
-    accepted_s: leave jobs alone that are younger. A running gateway may be about to queue them, or to take them back.
+    A result on the disk is one that was brought, whoever was about to say so: like the queue, this takes the first.
+
+    settled_s: leave alone what was accepted, or has ended, less long ago. A running gateway may be about to queue it, or to take it
+    back; a worker, to tell that it has written a result.
 
     Raises StorageError, QueueUnavailable.
     """
-    lost = sorted(told(videos, queue, accepted_s=accepted_s), key=lambda told: (told.end.job.created_ms, told.end.job.id))
+    lost = sorted(told(videos, queue, settled_s=settled_s), key=lambda told: (told.end.job.created_ms, told.end.job.id))
     verdicts = [put_back(videos, queue, job) for job in lost]
     restored, removed = verdicts.count(Restored.RESTORED), sum(verdict in VOID for verdict in verdicts)
     if restored or removed:
@@ -105,13 +107,14 @@ def reconcile(videos: Videos, queue: UpkeepQueue, *, accepted_s: float = 0.0) ->
     return restored, removed
 
 
-def told(videos: Videos, queue: UpkeepQueue, *, accepted_s: float) -> Iterator[Told]:
-    """What the folders tell about jobs that Redis does not know, or takes for unfinished although their end is written."""
+def told(videos: Videos, queue: UpkeepQueue, *, settled_s: float) -> Iterator[Told]:
+    """What the folders tell about jobs that Redis does not know, or takes for unfinished although there is an end or a result."""
+    before = time.time() - settled_s
     for job_id, state in unfinished(videos, queue):
         try:
-            if state is None and videos.accepted_at(job_id) <= time.time() - accepted_s:
-                yield Told(end=told_by_folder(videos, job_id), idempotency=videos.idempotency(job_id))
-            elif state and (end := videos.end(job_id)):
+            end = told_by_folder(videos, job_id)
+            changed = videos.accepted_at(job_id) if end.job.ended_ms is None else end.job.ended_ms / 1000
+            if changed <= before and (state is None or end.job.state in FINAL_STATES):
                 yield Told(end=end, idempotency=videos.idempotency(job_id))
         except MediaMissing:
             continue  # deleted meanwhile

@@ -1,94 +1,32 @@
 """The queue against a real Redis: what each call promises, one promise per test."""
 
 import asyncio
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
-from shared.errors import InferenceUnavailable, InternalError, JobNotFound, MediaCorrupt, NothingToRollBack, QueueUnavailable, StateConflict
-from shared.jobs import Failure, Job, JobState, Options, Progress, Stage, Timings
-from shared.queue import Beat, GatewayQueue, JobPage, Lease, WorkerQueue
+from shared.errors import (
+    DecodeCrashed,
+    InferenceUnavailable,
+    InternalError,
+    JobNotFound,
+    MediaCorrupt,
+    NothingToRollBack,
+    QueueUnavailable,
+    StateConflict,
+)
+from shared.jobs import Failure, Job, JobState, Progress, Stage, Timings
+from shared.queue import Beat, GatewayQueue, JobPage, WorkerQueue
+from tests.shared.conftest import LEASE_S, Gateway, claimed, new_job
 
-LEASE_S = 0.5
 DAY_MS = 24 * 3600 * 1000
 CORRUPT = Failure.of(MediaCorrupt())
+CRASHED = Failure.of(DecodeCrashed())
 BROKEN = Failure.of(InternalError())
 UNAVAILABLE = Failure.of(InferenceUnavailable())
-
-numbers = itertools.count(1)
-
-
-def new_job(*, created_ms: int | None = None, sample_fps: float = 8.0) -> Job:
-    number = next(numbers)
-    created = created_ms if created_ms is not None else time.time_ns() // 1_000_000
-    return Job(
-        id=f"an_{number:032x}",
-        size_bytes=1000 + number,
-        sha256=f"{number:064d}",
-        options=Options(sample_fps=sample_fps),
-        created_ms=created,
-    )
-
-
-class Gateway:
-    """The gateway's side, one event loop per call, so that a test reads as plain steps."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def call(*args: object, **kwargs: object) -> object:
-            queue = GatewayQueue(self.url)
-            try:
-                return await getattr(queue, name)(*args, **kwargs)
-            finally:
-                await queue.close()
-
-        return lambda *args, **kwargs: asyncio.run(call(*args, **kwargs))
-
-
-@pytest.fixture
-def gateway(redis_url: str) -> Gateway:
-    return Gateway(redis_url)
-
-
-@pytest.fixture
-def new_worker(redis_url: str) -> Iterator[Callable[..., WorkerQueue]]:
-    made: list[WorkerQueue] = []
-
-    def make(**settings: Any) -> WorkerQueue:
-        made.append(WorkerQueue(redis_url, **{"lease_s": LEASE_S, "backoff_s": 0.05, **settings}))
-        return made[-1]
-
-    yield make
-    for queue in made:
-        queue.close()
-
-
-@pytest.fixture
-def worker(new_worker: Callable[..., WorkerQueue]) -> WorkerQueue:
-    return new_worker()
-
-
-@pytest.fixture
-def other(new_worker: Callable[..., WorkerQueue]) -> WorkerQueue:
-    return new_worker()
-
-
-@pytest.fixture
-def raw(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
-
-
-def claimed(queue: WorkerQueue) -> Lease:
-    lease = queue.claim()
-    assert lease is not None
-    return lease
 
 
 def left(raw: redis.Redis) -> set[str]:
@@ -231,6 +169,20 @@ def test_a_retry_waits_and_the_last_one_fails(gateway: Gateway, new_worker: Call
     assert gateway.get(first.job.id).failure == BROKEN
 
 
+def test_a_video_that_kills_its_decoder_is_given_up_after_two_tries_whatever_else_went_wrong(
+    gateway: Gateway, new_worker: Callable[..., WorkerQueue]
+) -> None:
+    worker = new_worker(max_errors=3, backoff_s=0.01)
+    gateway.submit(new_job())
+    outcomes = []
+    for report in (worker.retry, worker.crashed, worker.retry, worker.crashed):
+        outcomes.append(report(claimed(worker), CRASHED if report == worker.crashed else BROKEN))
+        time.sleep(0.1)
+    assert outcomes == [JobState.QUEUED, JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
+    assert gateway.list().jobs[0].failure == CRASHED
+    assert worker.claim() is None
+
+
 def test_the_wait_before_a_retry_grows_fourfold_up_to_ten_minutes(
     gateway: Gateway, new_worker: Callable[..., WorkerQueue], raw: redis.Redis
 ) -> None:
@@ -315,6 +267,34 @@ def test_a_stale_lease_is_found_behind_many_live_ones(
         worker.beat(lease)
     stolen = claimed(new_worker())
     assert stolen.job.id == leases[-1].job.id
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_no_workers_clock_moves_a_lease(
+    gateway: Gateway, new_worker: Callable[..., WorkerQueue], monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Leases, waits and ends are on Redis's clock: a worker whose wall clock jumps holds, loses and steals as any other."""
+    worker, other = (new_worker(lease_s=1.0, backoff_s=0.4) for _ in range(2))
+    gateway.submit(new_job())
+    gateway.submit(retried := new_job())
+    lease, second = claimed(worker), claimed(worker)
+    true_time, true_time_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: true_time() + 3600 * hours)
+    monkeypatch.setattr(time, "time_ns", lambda: true_time_ns() + 3600 * hours * 10**9)
+    assert worker.retry(second, BROKEN) == JobState.QUEUED
+    assert other.claim() is None
+    for _ in range(3):
+        assert worker.beat(lease) == Beat.HELD
+        time.sleep(0.2)
+    assert claimed(other).job.id == retried.id
+    assert other.claim() is None
+    time.sleep(1.2)
+    assert claimed(other).job.id == lease.job.id
+    assert worker.beat(lease) == Beat.LOST
+    assert worker.succeed(lease, Timings())
+    ended_ms = gateway.get(lease.job.id).ended_ms
+    assert ended_ms is not None
+    assert abs(ended_ms / 1000 - true_time()) < 60
 
 
 # --- canceling, deleting, expiring -----------------------------------------------------------------------------------
@@ -407,6 +387,7 @@ def test_a_job_that_has_ended_is_forgotten_after_seven_days(gateway: Gateway, wo
     assert left(raw) == set()
 
 
+@pytest.mark.usefixtures("hasty_redis_url")
 def test_many_that_expire_at_once_are_unknown_at_once_and_hide_nobody(gateway: Gateway, worker: WorkerQueue, raw: redis.Redis) -> None:
     gateway.submit(kept := new_job(created_ms=1))
     expired = [new_job(created_ms=2) for _ in range(250)]

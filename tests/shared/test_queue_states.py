@@ -472,6 +472,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.gone.add(job_id)
 
 
-def test_every_sequence_of_calls_keeps_the_promises(redis_url: str) -> None:
-    machine = type("Machine", (QueueMachine,), {"url": redis_url})
+def test_every_sequence_of_calls_keeps_the_promises(hasty_redis_url: str) -> None:
+    machine = type("Machine", (QueueMachine,), {"url": hasty_redis_url})
     run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=40, deadline=None, database=None))
