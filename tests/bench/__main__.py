@@ -12,11 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deploy.clip import make_clip
-from tests.bench import compiling, serving, training, triton, upload
+from tests.bench import compiling, detection, serving, training, triton, upload
 from tests.bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[Path, Path], list[Figure]]] = {
     "serving": serving.run,
+    "detection": detection.run,
     "upload": upload.run,
     "triton": triton.run,
     "training": training.run,
