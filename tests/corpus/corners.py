@@ -1,22 +1,19 @@
 """Videos that are odd, and right: each must be decoded as a good player would show it."""
 
-import io
-import struct
-import zipfile
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import MediaCorrupt, MediaDurationExceeded, MediaEncrypted, MediaTimestampsInvalid
-from tests.corpus.boxes import FULL_BOX, find, patched, sample_entry, with_matrix
 from tests.corpus.cases import Case, Maker, refused, taken
-from tests.corpus.clips import FRAMES, Picture, enlarged, growing, key_frame, write_clip, write_key_frames
+from tests.corpus.clips import FRAMES, Picture, enlarged, key_frame, write_clip, write_key_frames
+from tests.corpus.edits import claiming_size, edited_out, polyglot, promising, still_growing, with_display_matrix, zero_rate, zero_timescale
 from tests.corpus.pictures import HEIGHT, WIDTH, painted
 
-NO_B_FRAMES = {"bf": "0"}
 CENC = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76" * 16, "encryption_kid": "a7" * 16}
 
 
@@ -104,13 +101,13 @@ def held() -> list[Case]:
         Case(
             name="mirrored.mp4",
             what="to be mirrored, as selfies are",
-            make=_matrix(lambda number: painted(number)[:, ::-1], (-1, 0, 0, 1, WIDTH, 0)),
+            make=with_display_matrix(lambda number: painted(number)[:, ::-1], (-1, 0, 0, 1, WIDTH, 0)),
             expected=taken(FRAMES, "rotated", rotation_degrees=None),
         ),
         Case(
             name="mirrored-90.mp4",
             what="to be mirrored along its diagonal",
-            make=_matrix(lambda number: painted(number).transpose(1, 0, 2), (0, 1, 1, 0, 0, 0)),
+            make=with_display_matrix(lambda number: painted(number).transpose(1, 0, 2), (0, 1, 1, 0, 0, 0)),
             expected=taken(FRAMES, "rotated", rotation_degrees=None),
         ),
     ]
@@ -123,8 +120,8 @@ def clocks() -> list[Case]:
         Case(name="vfr.mkv", what="the same in Matroska", make=_clip(pts_ms=irregular), expected=taken(8, "variable-frame-rate")),
         Case(name="negative-times.mkv", what="begins at -400 ms", make=_clip(pts_ms=range(-400, 600, 40)), expected=taken()),
         Case(name="late-start.mp4", what="begins after an hour", make=_clip(pts_ms=range(3_600_000, 3_601_000, 40)), expected=taken()),
-        Case(name="zero-fps.avi", what="a frame rate of 0: players assume 25", make=_zero_rate, expected=taken()),
-        Case(name="timescale-0.mp4", what="a clock that stands still", make=_zero_timescale, expected=refused(MediaTimestampsInvalid)),
+        Case(name="zero-fps.avi", what="a frame rate of 0: players assume 25", make=zero_rate, expected=taken()),
+        Case(name="timescale-0.mp4", what="a clock that stands still", make=zero_timescale, expected=refused(MediaTimestampsInvalid)),
         Case(name="1-frame.mp4", what="one frame", make=_clip(frames=1), expected=taken(1)),
         Case(name="no-times.avi", what="H.264 out of order, in a container without times", make=_clip(), expected=taken()),
         Case(
@@ -136,7 +133,7 @@ def clocks() -> list[Case]:
         Case(
             name="lying-duration.mp4",
             what="a header that promises 20 hours over one second",
-            make=_promised(hours=20),
+            make=promising(hours=20),
             expected=replace(taken(), errors=(MediaDurationExceeded,)),
         ),
         Case(
@@ -145,7 +142,7 @@ def clocks() -> list[Case]:
             make=_clip(frames=240, fps=240, options={"preset": "ultrafast"}),
             expected=taken(240, every=4),
         ),
-        Case(name="edit-list.mp4", what="an edit that leaves out 10 frames", make=_edited_out(10), expected=taken(15, first=10)),
+        Case(name="edit-list.mp4", what="an edit that leaves out 10 frames", make=edited_out(10), expected=taken(15, first=10)),
     ]
 
 
@@ -155,20 +152,20 @@ def structures() -> list[Case]:
         Case(name="two-videos.mp4", what="two video streams", make=_clip(tracks=2), expected=taken(FRAMES, "extra-streams-ignored")),
         Case(name="cover-first.mp4", what="a cover picture before the video", make=_clip(cover=True), expected=taken()),
         Case(name="sound-too.mp4", what="silence beside the video", make=_clip(sound=True), expected=taken()),
-        Case(name="polyglot.mp4", what="a video that is a ZIP archive, too", make=_polyglot, expected=taken()),
+        Case(name="polyglot.mp4", what="a video that is a ZIP archive, too", make=polyglot, expected=taken()),
         Case(name="fragmented.mp4", what="in fragments", make=_clip(container=fragments, options={"g": "5"}), expected=taken()),
         Case(
             name="index-first.mp4", what="the index before the samples", make=_clip(container={"movflags": "faststart"}), expected=taken()
         ),
         Case(name="wrong-name.avi", what="an MP4 that is called .avi", make=_clip(container_format="mp4"), expected=taken()),
-        Case(name="growing.mkv", what="still being written, 20 of 25 frames", make=_growing(20), expected=taken(19)),
+        Case(name="growing.mkv", what="still being written, 20 of 25 frames", make=still_growing(20), expected=taken(19)),
         Case(
             name="growing-fragments.mp4",
             what="still being written, 20 of 25 frames, in fragments of 5",
-            make=_growing(20, container=fragments),
+            make=still_growing(20, container=fragments),
             expected=taken(15),
         ),
-        Case(name="growing.mp4", what="still being written, its index to come", make=_growing(20), expected=refused(MediaCorrupt)),
+        Case(name="growing.mp4", what="still being written, its index to come", make=still_growing(20), expected=refused(MediaCorrupt)),
         Case(name="encrypted.mp4", what="Common Encryption", make=_clip(container=CENC), expected=refused(MediaEncrypted)),
         Case(
             name="encrypted-fragments.mp4",
@@ -176,13 +173,13 @@ def structures() -> list[Case]:
             make=_clip(container={**fragments, **CENC}, options={"g": "5"}),
             expected=refused(MediaEncrypted),
         ),
-        Case(name="zero-size.mp4", what="a header of 0x0 over frames of 128x32", make=_claimed_size(0, 0), expected=taken()),
-        Case(name="huge-size.mp4", what="a header of 65535x65535 over the same", make=_claimed_size(65535, 65535), expected=taken()),
+        Case(name="zero-size.mp4", what="a header of 0x0 over frames of 128x32", make=claiming_size(0, 0), expected=taken()),
+        Case(name="huge-size.mp4", what="a header of 65535x65535 over the same", make=claiming_size(65535, 65535), expected=taken()),
     ]
 
 
-def _clip(**how: object) -> Maker:
-    return lambda path: write_clip(path, **how)  # type: ignore[arg-type]
+def _clip(**how: Any) -> Maker:
+    return lambda path: write_clip(path, **how)
 
 
 def _pixels_of(codec: str) -> str:
@@ -212,70 +209,3 @@ def _half_transparent(number: int) -> NDArray[np.uint8]:
 
 def _turned(quarters: int) -> Picture:
     return lambda number: np.rot90(painted(number), quarters)
-
-
-def _matrix(picture: Picture, matrix: tuple[int, int, int, int, int, int]) -> Maker:
-    return lambda path: path.write_bytes(with_matrix(write_clip(path, picture=picture).read_bytes(), matrix))
-
-
-def _claimed_size(width: int, height: int) -> Maker:
-    def make(path: Path) -> None:
-        content = write_clip(path).read_bytes()
-        path.write_bytes(patched(content, sample_entry(content) + 32, struct.pack(">HH", width, height)))
-
-    return make
-
-
-def _promised(*, hours: int) -> Maker:
-    """In the file's header, the track's and the medium's."""
-
-    def make(path: Path) -> None:
-        content = write_clip(path).read_bytes()
-        for place, units, skipped in (("moov/mvhd", 1000, 12), ("moov/trak/tkhd", 1000, 16), ("moov/trak/mdia/mdhd", 16_000, 12)):
-            at = find(content, place).payload + FULL_BOX + skipped
-            content = patched(content, at, struct.pack(">I", hours * 3600 * units))
-        path.write_bytes(content)
-
-    return make
-
-
-def _zero_timescale(path: Path) -> None:
-    content = write_clip(path).read_bytes()
-    path.write_bytes(patched(content, find(content, "moov/trak/mdia/mdhd").payload + FULL_BOX + 8, bytes(4)))
-
-
-def _zero_rate(path: Path) -> None:
-    """Of the file in `avih`, and of the stream in `strh`: scale and rate."""
-    content = write_clip(path, codec="mpeg4").read_bytes()
-    content = patched(content, content.index(b"avih") + 8, bytes(4))
-    path.write_bytes(patched(content, content.index(b"strh") + 8 + 20, bytes(8)))
-
-
-def _edited_out(frames: int) -> Maker:
-    def make(path: Path) -> None:
-        content = write_clip(path, container={"use_editlist": "1"}, options={**NO_B_FRAMES, "g": "5"}).read_bytes()
-        units = struct.unpack_from(">I", content, find(content, "moov/trak/mdia/mdhd").payload + FULL_BOX + 8)[0]
-        entry = find(content, "moov/trak/edts/elst").payload + FULL_BOX + 4
-        whole_ms, _ = struct.unpack_from(">Ii", content, entry)
-        edit = struct.pack(">Ii", whole_ms - frames * 40, frames * units // 25)
-        path.write_bytes(patched(content, entry, edit))
-
-    return make
-
-
-def _polyglot(path: Path) -> None:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("hello.txt", "also an archive")
-    path.write_bytes(write_clip(path).read_bytes() + archive.getvalue())
-
-
-def _growing(frames: int, *, container: dict[str, str] | None = None) -> Maker:
-    """The bytes that are there when `frames` have been given to the writer."""
-
-    def make(path: Path) -> None:
-        is_matroska = path.suffix == ".mkv"
-        stages = list(growing(path, container=container or ({"cluster_time_limit": "40"} if is_matroska else {})))
-        path.write_bytes(stages[frames - 1])
-
-    return make
