@@ -26,6 +26,8 @@ from shared.errors import (
 CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 AVI: Final = "avi"
 
+MAX_STREAMS: Final = 64
+"""FFmpeg opens a decoder for each, to look at it."""
 HEAD_BYTES: Final = 512
 
 OURS: Final = re.compile(
@@ -51,7 +53,13 @@ def open_container(descriptor: int, *, max_pixels: int, io_timeout_s: float) -> 
     head = _read_head(descriptor)
     if not head:
         raise MediaEmpty("0 bytes")
-    options = {"fd": str(descriptor), "protocol_whitelist": "fd", "format_whitelist": CONTAINERS, "max_pixels": str(max_pixels)}
+    options = {
+        "fd": str(descriptor),
+        "protocol_whitelist": "fd",
+        "format_whitelist": CONTAINERS,
+        "max_pixels": str(max_pixels),
+        "max_streams": str(MAX_STREAMS),
+    }
     try:
         # Titles and tags may be in any encoding.
         return av.open("fd:", "r", options=options, metadata_errors="replace", timeout=io_timeout_s)

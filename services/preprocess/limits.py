@@ -7,6 +7,7 @@ from pydantic import Field
 from shared.jobs import Contract
 
 MAX_PIXELS: Final = 4096 * 2176
+MAX_SIDE: Final = 8192
 MAX_DURATION_MS: Final = 30 * 60 * 1000
 FRAMES_PER_SECOND: Final = 60
 
@@ -26,6 +27,8 @@ class Limits(Contract):
 
     max_pixels: Positive = MAX_PIXELS
     """Of a frame, as it is stored and as it is shown."""
+    max_side: Positive = MAX_SIDE
+    """Of its longer side, in pixels: a ribbon is no video, and every row of it costs."""
     max_duration_ms: Positive = MAX_DURATION_MS
     """Of the part that is asked for, in media time; also bounds how many frames are decoded, see `most_frames`."""
     threads: Positive = 2

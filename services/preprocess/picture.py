@@ -53,9 +53,9 @@ def square(width: int, height: int, pixel_shape: Fraction, *, max_pixels: int) -
     """The size that shows a picture with square pixels: the side with fewer of them grows, as far as `max_pixels` go."""
     if not Fraction(1, WIDEST_PIXEL) <= pixel_shape <= WIDEST_PIXEL:
         return width, height
-    widened, heightened = max(pixel_shape, Fraction(1)), max(1 / pixel_shape, Fraction(1))
-    excess = max(1.0, (width * widened * height * heightened / max_pixels) ** 0.5)
-    return max(1, int(width * widened / excess + 0.5)), max(1, int(height * heightened / excess + 0.5))
+    widened, heightened = width * max(pixel_shape, Fraction(1)), height * max(1 / pixel_shape, Fraction(1))
+    excess = max(1, (widened * heightened / max_pixels) ** 0.5)
+    return max(1, int(widened / excess)), max(1, int(heightened / excess))
 
 
 def rgb(picture: VideoFrame, converter: VideoReformatter, *, width: int, height: int) -> NDArray[np.uint8]:

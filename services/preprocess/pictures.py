@@ -12,12 +12,15 @@ from av.video.stream import VideoStream
 from services.preprocess.clock import MS, Clock
 from services.preprocess.containers import AVI, reason
 from services.preprocess.streams import start_of
-from shared.errors import DecodeMemoryExceeded, DecodeTimeout
+from shared.errors import DecodeMemoryExceeded, DecodeTimeout, MediaEncrypted
 
 BEFORE_MS: Final = 1000
 BEFORE_FRAMES: Final = 16
 """How much earlier than asked to look for a keyframe, the larger of these two: containers find keyframes by when they are decoded, which
 may be that much earlier than they are shown."""
+
+ENCRYPTED: Final = "encryption_info"
+"""What FFmpeg attaches to packets of MP4's common encryption, whose stream it shows as what it was before."""
 
 Timed = tuple[int, VideoFrame]
 
@@ -37,7 +40,7 @@ class Pictures:
         """From somewhere before `start_ms`, or from the beginning where one cannot go there.
 
         One picture at least comes before `start_ms`, if there is one: who samples must know what came before. Damage before it is
-        forgotten. Raises DecodeTimeout, DecodeMemoryExceeded, MediaTimestampsInvalid.
+        forgotten. Raises MediaEncrypted, MediaTimestampsInvalid, DecodeTimeout, DecodeMemoryExceeded.
         """
         for pts_ms, picture in self._from_before(start_ms):
             if pts_ms < start_ms:
@@ -102,6 +105,8 @@ class Pictures:
             packet = None
             with self._noting_damage():
                 packet = next(packets, None)
+            if packet is not None and packet.has_sidedata(ENCRYPTED):
+                raise MediaEncrypted
             # Without a packet the file has ended, or cannot be read any further: what the decoder still holds is good.
             pictures: list[VideoFrame] = []
             with self._noting_damage():

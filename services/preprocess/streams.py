@@ -22,8 +22,8 @@ CODECS: Final = frozenset(
 NOT_A_VIDEO: Final = Disposition.attached_pic | Disposition.timed_thumbnails
 """Streams of these kinds are pictures about a file, such as a song's cover."""
 
-ENCRYPTED_MP4: Final = "encv"
-ENCRYPTED_MATROSKA: Final = "enc_key_id"
+KEY_WANTED: Final = "enc_key_id"
+"""FFmpeg's metadata of an encrypted Matroska stream."""
 
 DURATION_TAG: Final = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 
@@ -44,9 +44,9 @@ def main_stream(container: InputContainer) -> VideoStream:
         kinds = sorted({stream.type for stream in container.streams})
         raise MediaNoVideoStream(f"streams found: {', '.join(kinds) or 'none'}")
     stream = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
-    # A stream without a decoder has no codec context, whatever PyAV's types say.
-    if ENCRYPTED_MATROSKA in stream.metadata or (stream.codec_context is not None and stream.codec_context.codec_tag == ENCRYPTED_MP4):
+    if KEY_WANTED in stream.metadata:
         raise MediaEncrypted
+    # A stream without a decoder has no codec context, whatever PyAV's types say.
     if stream.codec_context is None or codec_name(stream) not in CODECS:
         raise MediaCodecUnsupported(f"codec: {codec_name(stream)}")
     return stream

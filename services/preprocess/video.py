@@ -80,7 +80,7 @@ def open_descriptor(descriptor: int, *, limits: Limits, io_timeout_s: float = IO
         MediaNoVideoStream        sound or a cover picture only
         MediaEncrypted            a stream that takes a key
         MediaCodecUnsupported     no decoder, or none that is allowed
-        MediaDimensionsExceeded   more than `max_pixels` in a frame
+        MediaDimensionsExceeded   more pixels in a frame than the limits allow
         MediaTimestampsInvalid    no time base that could tell frames apart
         DecodeTimeout             one read took longer than `io_timeout_s`
         DecodeMemoryExceeded      opening it takes more memory than there is
@@ -89,7 +89,7 @@ def open_descriptor(descriptor: int, *, limits: Limits, io_timeout_s: float = IO
     container = open_container(descriptor, max_pixels=limits.max_pixels, io_timeout_s=io_timeout_s)
     try:
         stream = main_stream(container)
-        check_pixels(stream.width, stream.height, limits.max_pixels)
+        check_size(stream.width, stream.height, limits)
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
         stream.thread_type = "AUTO"
         stream.thread_count = limits.threads
@@ -143,6 +143,7 @@ class Video:
 
         Raises
             MediaCorrupt            nothing could be decoded
+            MediaEncrypted          it takes a key to be decoded
             MediaRangeEmpty         something could, and none of it lies in the part that was asked for
             MediaDimensionsExceeded, MediaDurationExceeded, MediaFramesExceeded
             MediaTimestampsInvalid  frames come without any clue when they are shown
@@ -196,7 +197,7 @@ class Video:
         """Every decoded picture from somewhere before `start_ms` to `end_ms`, within the limits."""
         limits = self._limits
         for count, (pts_ms, picture) in enumerate(self._pictures.timed(start_ms=start_ms), start=1):
-            check_pixels(picture.width, picture.height, limits.max_pixels)
+            check_size(picture.width, picture.height, limits)
             if count > most_frames(limits.max_duration_ms):
                 raise MediaFramesExceeded(f"the limit is {most_frames(limits.max_duration_ms)}")
             shape = self._stream.sample_aspect_ratio
@@ -236,6 +237,8 @@ class Video:
         return self._read_to_end and promised - self._pictures.clock.end_ms > max(MISSING_MS, MISSING_SHARE * promised)
 
 
-def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise MediaDimensionsExceeded(f"{width} x {height} pixels; the limit is {max_pixels} in all")
+def check_size(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        raise MediaDimensionsExceeded(
+            f"{width} x {height} pixels; the limit is {limits.max_pixels} in all, and {limits.max_side} for the longer side"
+        )
