@@ -38,7 +38,7 @@ def playlists(bird: Canary) -> list[Case]:
         "key.m3u8": ("HLS with a key on a server", segment.format(head=key, address=bird.secret)),
         "http.ffconcat": ("a list with a part on a server", f"ffconcat version 1.0\nfile {bird.url}/part.mp4\n"),
         "file.ffconcat": ("a list with a file of the machine", f"ffconcat version 1.0\nfile {bird.secret}\n"),
-        "session.sdp": ("a session that comes by UDP", sdp),
+        "stream.sdp": ("a stream that would come by UDP", sdp),
         "http.mpd": ("DASH with a server", mpd.format(address=f"{bird.url}/part.mp4")),
     }
     return [Case(name=name, what=what, make=holding(content.encode()), expected=PLAYLIST) for name, (what, content) in written.items()] + [
