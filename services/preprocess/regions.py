@@ -46,8 +46,27 @@ def face_tensor(rgb_hwc: Pixels, landmarks_xy: Points, *, size: int) -> Pixels:
     return np.ascontiguousarray(stacked.transpose(2, 0, 1))
 
 
-def upright_face(rgb_hwc: Pixels, landmarks_xy: Points, *, least_px: int) -> Image.Image:
-    """The square face, eyes level, at about the frame's own resolution but never smaller than `least_px`.
+def upright_thumbnail(rgb_hwc: Pixels, landmarks_xy: Points, *, size: int) -> Image.Image:
+    """The upright face at `size`, averaged down: for what is asked of every face found, and not for the network.
+
+    Touches the face's surroundings only, not the whole frame.
+    """
+    patch, landmarks = surroundings(rgb_hwc, landmarks_xy)
+    face = upright_face(patch, landmarks, least_px=size, most_px=2 * size)
+    return face.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def surroundings(rgb_hwc: Pixels, landmarks_xy: Points) -> tuple[Pixels, Points]:
+    """The part of the frame that the upright face is cut from, and the landmarks in it. At least one pixel, wherever they lie."""
+    height, width = rgb_hwc.shape[:2]
+    reach = upright_side_px(landmarks_xy)
+    left, top = np.floor(landmarks_xy.min(axis=0) - reach).clip(0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.ceil(landmarks_xy.max(axis=0) + reach).clip((left + 1, top + 1), (width, height)).astype(int)
+    return rgb_hwc[top:bottom, left:right], landmarks_xy - np.array((left, top), dtype=np.float32)
+
+
+def upright_face(rgb_hwc: Pixels, landmarks_xy: Points, *, least_px: int, most_px: int = MAX_UPRIGHT_PX) -> Image.Image:
+    """The square face, eyes level, at about the frame's own resolution but never smaller than `least_px` or larger than `most_px`.
 
     Rotation comes from the eyes alone, scale and place from eyes and mouth corners by least squares: a turned head
     brings the eyes together, and the mouth keeps it from being blown up.
@@ -56,7 +75,7 @@ def upright_face(rgb_hwc: Pixels, landmarks_xy: Points, *, least_px: int) -> Ima
     scale = side_px(turned)
     offset = turned.mean(axis=0) - scale * TARGET_XY.mean(axis=0)
 
-    side = min(MAX_UPRIGHT_PX, max(least_px, round(scale)))
+    side = min(most_px, max(least_px, round(scale)))
     # Pillow maps each output pixel back to the frame: frame = level @ (pixel * scale / side + offset)
     to_frame = level * (scale / side)
     origin = level @ offset

@@ -1,9 +1,12 @@
 """Following faces: which box of this frame is whose box of the frames before.
 
-By place and movement alone. Two people who swap places during a cut are taken for each other, and somebody who leaves and
-comes back is new: a track is a stretch of one face, not an identity.
+By place and movement, and by looks where those leave a choice. Looks can only speak for a match, never against one, since a face that
+turns or comes into other light looks unlike itself. Somebody who leaves and comes back is new: a track is a stretch of one face, not
+an identity.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -11,13 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-MAX_GAP_MS: Final = 1000
-PATIENCE_SAMPLES: Final = 2
+from services.preprocess.appearance import LENGTH, Floats, look, unit
+from services.preprocess.faces import Face
+from services.preprocess.regions import Pixels
+
+MAX_GAP_MS: Final = 2000
+PATIENCE_SAMPLES: Final = 3
 """A face is waited for over so many samples at least, however far apart they are."""
 LEAST_AFFINITY: Final = -0.2
 """What two boxes of one size have that just touch, side by side: a face may move by its own width from sample to sample."""
-FRESH_SHARE: Final = 0.5
-"""Weight of the newest movement in a track's velocity, which smooths the jitter of the boxes."""
+LEAST_LIKENESS: Final = 0.65
+"""Looks that are less alike say nothing. Frames of one face have 0.95 and more, and of a head that has turned by 30 degrees 0.75."""
+LIKENESS_GAIN: Final = 1.5
+"""What likeness counts in affinity: a face that looks the same may have moved by about three of its widths."""
+VELOCITY_MS: Final = 200.0
+"""Over about this time movement is averaged, which smooths the jitter of the boxes however often they are sampled."""
+FRESH_LOOK: Final = 0.4
+"""Weight of the newest look in a track's."""
 
 Boxes = NDArray[np.float64]
 
@@ -33,19 +46,28 @@ class Trail:
     """(4,): where."""
     velocity_xy: Boxes
     """(2,): pixels per millisecond."""
+    look: Floats
+    """(LENGTH,), of length 1 or 0."""
 
     def expected_at(self, pts_ms: int) -> Boxes:
         """The box, moved on at constant velocity."""
         return self.box_xyxy + np.tile(self.velocity_xy, 2) * (pts_ms - self.pts_ms)
 
-    def seen(self, pts_ms: int, box_xyxy: Boxes) -> Self:
-        moved = (centres(box_xyxy[None]) - centres(self.box_xyxy[None]))[0] / max(1, pts_ms - self.pts_ms)
-        velocity = FRESH_SHARE * moved + (1 - FRESH_SHARE) * self.velocity_xy
-        return type(self)(number=self.number, pts_ms=pts_ms, box_xyxy=box_xyxy, velocity_xy=velocity)
+    def seen(self, pts_ms: int, box_xyxy: Boxes, look: Floats) -> Self:
+        elapsed_ms = max(1, pts_ms - self.pts_ms)
+        moved = (centres(box_xyxy[None]) - centres(self.box_xyxy[None]))[0] / elapsed_ms
+        fresh = 1 - math.exp(-elapsed_ms / VELOCITY_MS)
+        return type(self)(
+            number=self.number,
+            pts_ms=pts_ms,
+            box_xyxy=box_xyxy,
+            velocity_xy=fresh * moved + (1 - fresh) * self.velocity_xy,
+            look=unit(FRESH_LOOK * look + (1 - FRESH_LOOK) * self.look),
+        )
 
 
 class Tracker:
-    """Gives every box of every frame the number of its track: 1, 2, ... by first appearance, and by order in the first frame."""
+    """Gives every face of every frame of one video the number of its track: 1, 2, ... by first appearance and order in its frame."""
 
     def __init__(self, *, max_gap_ms: int = MAX_GAP_MS, least_affinity: float = LEAST_AFFINITY) -> None:
         self._max_gap_ms = max_gap_ms
@@ -59,39 +81,59 @@ class Tracker:
         """The tracks that a later frame may still continue."""
         return frozenset(trail.number for trail in self._trails)
 
-    def update(self, pts_ms: int, boxes_xyxy: NDArray[np.floating]) -> list[int]:
-        """The track of each box of the frame at `pts_ms`. Boxes are (N, 4) pixels; frames come in order of time.
+    def update(
+        self, pts_ms: int, faces: Sequence[Face] | NDArray[np.floating], rgb_hwc: Pixels | None = None, *, cut: bool = False
+    ) -> list[int]:
+        """The track of each face of the frame at `pts_ms`; frames come in order of time. With `cut` nobody of the frames before is known.
 
-        A face that is not seen for longer than `max_gap_ms`, or than two samples where these are further apart, is no longer
+        Bare boxes (N, 4), and faces without their frame, are followed by place and movement alone.
+
+        A face that is not seen for longer than `max_gap_ms`, or than three samples where these are further apart, is no longer
         waited for.
         """
-        boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-        apart_ms = 0 if self._last_pts_ms is None else pts_ms - self._last_pts_ms
-        self._last_pts_ms = pts_ms
-        patience_ms = max(self._max_gap_ms, PATIENCE_SAMPLES * apart_ms)
-        self._trails = [trail for trail in self._trails if pts_ms - trail.pts_ms <= patience_ms]
-        known = self._matched(pts_ms, boxes)
+        self._forget(pts_ms, everybody=cut)
+        boxes, looks = described(faces, rgb_hwc)
+        known = self._matched(pts_ms, boxes, looks)
         seen = [
-            known[index].seen(pts_ms, box) if index in known else self._begun(pts_ms, box)  # in this order: numbers follow boxes
-            for index, box in enumerate(boxes)
+            known[index].seen(pts_ms, *each) if index in known else self._begun(pts_ms, *each)  # in this order: numbers follow faces
+            for index, each in enumerate(zip(boxes, looks, strict=True))
         ]
         numbers = [trail.number for trail in seen]
         self._trails = [trail for trail in self._trails if trail.number not in numbers] + seen
         return numbers
 
-    def _matched(self, pts_ms: int, boxes: Boxes) -> dict[int, Trail]:
-        """The trail of each box that has one: the assignment with the highest sum of affinities, each at least the least one."""
+    def _forget(self, pts_ms: int, *, everybody: bool) -> None:
+        apart_ms = 0 if self._last_pts_ms is None else pts_ms - self._last_pts_ms
+        self._last_pts_ms = pts_ms
+        patience_ms = max(self._max_gap_ms, PATIENCE_SAMPLES * apart_ms)
+        self._trails = [trail for trail in self._trails if not everybody and pts_ms - trail.pts_ms <= patience_ms]
+
+    def _matched(self, pts_ms: int, boxes: Boxes, looks: Floats) -> dict[int, Trail]:
+        """The trail of each face that has one: the assignment with the highest sum of affinities, each at least the least one."""
         if not self._trails:
             return {}
         expected = affinity(np.stack([trail.expected_at(pts_ms) for trail in self._trails]), boxes)
         stopped = affinity(np.stack([trail.box_xyxy for trail in self._trails]), boxes)
-        gain = np.maximum(np.maximum(expected, stopped) - self._least_affinity, 0)
+        likeness = np.stack([trail.look for trail in self._trails]) @ looks.T
+        gain = np.maximum(expected, stopped) + LIKENESS_GAIN * np.maximum(likeness - LEAST_LIKENESS, 0)
+        gain = np.maximum(gain - self._least_affinity, 0)
         pairs = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
-        return {int(box): self._trails[trail] for trail, box in pairs if gain[trail, box] > 0}
+        return {int(face): self._trails[trail] for trail, face in pairs if gain[trail, face] > 0}
 
-    def _begun(self, pts_ms: int, box: Boxes) -> Trail:
+    def _begun(self, pts_ms: int, box: Boxes, look: Floats) -> Trail:
         self._count += 1
-        return Trail(number=self._count, pts_ms=pts_ms, box_xyxy=box, velocity_xy=np.zeros(2))
+        return Trail(number=self._count, pts_ms=pts_ms, box_xyxy=box, velocity_xy=np.zeros(2), look=look)
+
+
+def described(faces: Sequence[Face] | NDArray[np.floating], rgb_hwc: Pixels | None) -> tuple[Boxes, Floats]:
+    """Boxes (N, 4) and looks (N, LENGTH); looks are 0 where nothing can be seen of them."""
+    found = faces if isinstance(faces, np.ndarray) else [face.box_xyxy for face in faces]
+    boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4)
+    looks = np.zeros((len(boxes), LENGTH), dtype=np.float32)
+    if rgb_hwc is not None and not isinstance(faces, np.ndarray):
+        for row, face in enumerate(faces):
+            looks[row] = look(rgb_hwc, face.landmarks_xy)
+    return boxes, looks
 
 
 def affinity(ours_xyxy: Boxes, theirs_xyxy: Boxes) -> Boxes:

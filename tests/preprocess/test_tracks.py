@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.data import astronaut
 
-from services.preprocess.faces import FaceDetector
-from services.preprocess.tracks import Tracker, affinity
+from services.preprocess.appearance import LENGTH, look
+from services.preprocess.faces import Face, FaceDetector
+from services.preprocess.tracks import LEAST_LIKENESS, Tracker, affinity
 from services.preprocess.video import open_video
+from tests.preprocess.trajectories import LANDMARKS, PORTRAIT, SCENARIOS, followed, portrait
 
 STEP_MS = 125
 """Eight samples a second."""
@@ -18,9 +20,21 @@ def box(x, y=100, side=60):
     return [x - side / 2, y - side / 2, x + side / 2, y + side / 2]
 
 
-def follow(frames, tracker=None, step_ms=STEP_MS):
+NOTHING_TO_SEE = np.full((360, 640, 3), 128, np.uint8)
+"""Where all faces look the same, or like nothing: what is left is place and movement."""
+
+
+def faces(boxes):
+    return [Face(box_xyxy=np.array(box, np.float32), landmarks_xy=marked(*box), confidence=0.99) for box in boxes]
+
+
+def marked(left, top, right, bottom):
+    return (LANDMARKS * (right - left, bottom - top) + (left, top)).astype(np.float32)
+
+
+def follow(frames, tracker=None, step_ms=STEP_MS, rgb_hwc=NOTHING_TO_SEE):
     tracker = tracker or Tracker()
-    return [tracker.update(k * step_ms, np.array(boxes, np.float32).reshape(-1, 4)) for k, boxes in enumerate(frames)]
+    return [tracker.update(k * step_ms, faces(boxes), rgb_hwc) for k, boxes in enumerate(frames)]
 
 
 def test_numbers_follow_the_first_appearance():
@@ -58,26 +72,84 @@ def test_it_is_known_who_is_still_waited_for():
     follow([[box(100), box(500)], [box(100)]], tracker)
     assert tracker.followed == {1, 2}
     for step in range(2, 12):
-        tracker.update(step * STEP_MS, np.array([box(100)]))
+        tracker.update(step * STEP_MS, faces([box(100)]), NOTHING_TO_SEE)
     assert tracker.followed == {1}
 
 
 @pytest.mark.parametrize(("gap_ms", "number"), [(1000, 1), (1001, 2)])
 def test_nobody_is_waited_for_longer_than_the_gap(gap_ms, number):
     tracker = Tracker(max_gap_ms=1000)
-    tracker.update(0, np.array([box(100)]))
+    tracker.update(0, faces([box(100)]), NOTHING_TO_SEE)
     for pts_ms in range(125, gap_ms - 125, 125):
-        tracker.update(pts_ms, np.empty((0, 4)))
-    assert tracker.update(gap_ms, np.array([box(100)])) == [number]
+        tracker.update(pts_ms, [], NOTHING_TO_SEE)
+    assert tracker.update(gap_ms, faces([box(100)]), NOTHING_TO_SEE) == [number]
 
 
 def test_samples_that_are_far_apart_are_still_one_track():
     tracker = Tracker(max_gap_ms=1000)
-    assert [tracker.update(pts_ms, np.array([box(100)])) for pts_ms in (0, 2000, 4001, 6000)] == [[1]] * 4
+    assert [tracker.update(pts_ms, faces([box(100)]), NOTHING_TO_SEE) for pts_ms in (0, 2000, 4001, 6000)] == [[1]] * 4
 
 
 def test_a_cut_to_somebody_elsewhere_begins_a_track():
     assert follow([[box(100)], [box(100)], [box(500)], [box(500)], [box(100)]]) == [[1], [1], [2], [2], [1]]
+
+
+def test_a_cut_that_is_known_begins_tracks_for_all():
+    tracker = Tracker()
+    follow([[box(100), box(300)]] * 3, tracker)
+    assert tracker.update(375, faces([box(100), box(300)]), NOTHING_TO_SEE, cut=True) == [3, 4]
+    assert tracker.followed == {3, 4}
+
+
+@pytest.mark.parametrize("fps", [4, 8])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_people_keep_their_tracks(name, fps):
+    """Gaps, hiding, crossing, meeting and turning back, haste, uneven frames, a crowd of 32 and a cut, over real pixels."""
+    score = followed(SCENARIOS[name], fps=fps, seed=1, tracker=Tracker())
+    assert (score.idf1, score.switches) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["crossing", "uneven", "fast"])
+def test_boxes_may_jitter(name):
+    score = followed(SCENARIOS[name], fps=8, seed=2, tracker=Tracker(), jitter=0.08)
+    assert score.idf1 > 0.97
+
+
+def test_looks_decide_who_is_who_after_a_crossing(monkeypatch):
+    def switches():
+        return sum(followed(SCENARIOS["crossing"], fps=16, seed=seed, tracker=Tracker()).switches for seed in range(2))
+
+    assert switches() == 0
+    monkeypatch.setattr("services.preprocess.tracks.LIKENESS_GAIN", 0.0)
+    assert switches() > 0, "place and movement leave the choice open"
+
+
+def test_a_face_that_suddenly_looks_different_keeps_its_track():
+    """Looks never speak against a match: somebody walks from the light into the dark."""
+    lit = np.full((360, 640, 3), 90, np.uint8)
+    lit[100 : 100 + PORTRAIT.height, 100 : 100 + PORTRAIT.width] = np.asarray(portrait(1))
+    dark = np.random.default_rng(0).integers(0, 12, lit.shape, dtype=np.uint8)
+    face = faces([(100, 100, 100 + PORTRAIT.width, 100 + PORTRAIT.height)])
+    tracker = Tracker()
+    assert [tracker.update(k * STEP_MS, face, lit if k % 2 else dark) for k in range(6)] == [[1]] * 6
+
+
+def test_a_look_is_its_own_in_other_light_and_tells_two_people_apart():
+    whole = marked(0, 0, PORTRAIT.width, PORTRAIT.height)
+    one, other = (np.asarray(portrait(person)) for person in (1, 2))
+    mine = look(one, whole)
+    assert mine.shape == (LENGTH,)
+    assert np.linalg.norm(mine) == pytest.approx(1)
+    assert mine @ look(one // 2, whole) > 0.98
+    assert mine @ look(other, whole) < LEAST_LIKENESS
+    assert not look(np.full((200, 200, 3), 128, np.uint8), marked(50, 50, 150, 150)).any()
+    assert np.isfinite(look(one, whole + 10_000)).all(), "a face may lie outside of its frame"
+
+
+def test_bare_boxes_are_followed_by_place_and_movement():
+    tracker = Tracker()
+    assert [tracker.update(k * STEP_MS, np.array([box(100 + 9 * k), box(400)])) for k in range(3)] == [[1, 2]] * 3
+    assert tracker.update(3 * STEP_MS, np.empty((0, 4))) == []
 
 
 def test_two_faces_that_pass_each_other_keep_their_numbers():
@@ -151,7 +223,7 @@ def test_two_real_faces_keep_their_tracks_from_file_to_number(clips):
     with open_video(clips.write(picture=picture, frames=50, fps=25)) as video:
         frames = list(video.frames(4))
     numbers = []
-    for frame, faces in zip(frames, detector.detect([frame.rgb_hwc for frame in frames]), strict=True):
-        left_first = np.array(sorted((each.box_xyxy for each in faces), key=lambda each: each[0]))
-        numbers.append(tracker.update(frame.pts_ms, left_first))
+    for frame, found in zip(frames, detector.detect([frame.rgb_hwc for frame in frames]), strict=True):
+        left_first = sorted(found, key=lambda each: each.box_xyxy[0])
+        numbers.append(tracker.update(frame.pts_ms, left_first, frame.rgb_hwc))
     assert numbers == [[1] if 800 <= frame.pts_ms < 1280 else [1, 2] for frame in frames]
