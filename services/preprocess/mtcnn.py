@@ -1,9 +1,10 @@
 """MTCNN's three published networks, as three stages over batches: propose, refine, locate.
 
 The networks and their weights are those of facenet-pytorch, and so are the thresholds and the arithmetic of boxes, odd as some of it
-is: what they find is what `facenet_pytorch.MTCNN` finds. Only what lies between the networks is written anew: there it costs most of
-the time. Here frames stay bytes, each pyramid level is made from a larger level instead of from the frame, and memory is laid out
-channels last, in which these small convolutions run up to four times as fast on a CPU.
+is: given its pictures they find its faces. What lies between the networks is written anew, since it costs most of the time there. Here
+frames stay bytes, each pyramid level is made from a larger level instead of from the frame, and memory is laid out channels last, in
+which these small convolutions run up to four times as fast on a CPU. Two things are better on purpose: faces at the frame's edge (see
+`cut_out`), and landmarks that keep still (see `agreed`).
 
 Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks", IEEE SPL 2016.
 """
@@ -17,8 +18,8 @@ import torch
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
-from torchvision.ops import batched_nms
+from torch.nn.functional import interpolate, pad
+from torchvision.ops import batched_nms, box_iou
 
 PNET_PX: Final = 12
 RNET_PX: Final = 24
@@ -38,6 +39,12 @@ CELL_PX: Final = 2
 SAME_FACE: Final = 0.7
 SAME_FACE_IN_LEVEL: Final = 0.5
 """Overlap from which the lower score of two boxes is dropped."""
+
+ALIKE: Final = 0.6
+"""Intersection over union from which two squares show the same of a face."""
+
+GREY: Final = 127
+"""What the networks see as nothing."""
 
 PIXELS_PER_PASS: Final = 2**17
 """Of a level, through P-Net at a time: its activations then stay in the processor's cache, whatever the size of a batch."""
@@ -192,12 +199,9 @@ class Networks:
         return [np.concatenate(column) for column in zip(*passes, strict=True)]
 
     def _crops(self, frames: Sequence[Tensor], boxes: Boxes, *, side: int) -> Tensor:
-        """uint8 (N, 3, side, side). What lies over the frame's edge is cut off, and the rest stretched, as facenet-pytorch does it."""
-        height, width = frames[0].shape[-2:]
-        places = zip(boxes.frames.tolist(), inside(boxes.xyxy, width=width, height=height), strict=True)
-        return torch.cat(
-            [resampled(frames[frame][None, :, top:bottom, left:right], (side, side)) for frame, (left, top, right, bottom) in places]
-        )
+        """uint8 (N, 3, side, side)."""
+        places = zip(boxes.frames.tolist(), np.trunc(boxes.xyxy).astype(np.int64).tolist(), strict=True)
+        return torch.cat([resampled(cut_out(frames[frame], *box), (side, side)) for frame, box in places])
 
 
 MAX_LEVELS: Final = 64
@@ -232,6 +236,23 @@ def resampled(pictures: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return interpolate(pictures.float(), size=size_hw, mode="bilinear", antialias=True).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def cut_out(frame: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """uint8 (1, 3, h, w): the pixels of a box, whose first and last ones count from 1, and grey where it reaches over the frame's edge.
+
+    facenet-pytorch leaves away what lies outside and stretches the rest, which moves the landmarks of a face that enters from a side by
+    20 % of the eyes' distance.
+    """
+    height, width = frame.shape[-2:]
+    left, top, right, bottom = left - 1, top - 1, max(right, left), max(bottom, top)
+    inner = frame[None, :, max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    outside = (max(0, -left), max(0, right - width), max(0, -top), max(0, bottom - height))
+    if not any(outside):
+        return inner
+    if not inner.numel():
+        return torch.full((1, 3, 1, 1), GREY, dtype=frame.dtype, device=frame.device)
+    return pad(inner, outside, value=GREY)
+
+
 def normalised(pictures: Tensor) -> Tensor:
     """About -1 to 1, as the networks were trained, and channels last."""
     return ((pictures.float() - 127.5) * 0.0078125).contiguous(memory_format=torch.channels_last)
@@ -258,35 +279,36 @@ def most_certain(boxes: Boxes, groups: Indices, most_overlap: float) -> Indices:
 
 def best(found: Located) -> Located:
     """Each face once, as the most certain square shows it: facenet-pytorch's choice."""
-    kept, _ = one_of_each(found.boxes)
-    return found.picked(kept)
+    return found.picked(one_of_each(found.boxes))
 
 
 def agreed(found: Located) -> Located:
-    """Each face once, as all squares that hold it show it on average.
+    """Each face once, as all squares that show about the same of it show it on average.
 
     O-Net is as good as certain of most of them (0.9999), so that the best of them is chosen by chance: from frame to frame its landmarks
     jump by 3 % of the eyes' distance. Their mean keeps still.
     """
-    kept, same = one_of_each(found.boxes)
-    weights = same * (found.boxes.scores - LOCATE_LEAST)
+    kept, boxes = one_of_each(found.boxes), found.boxes
+    corners = torch.from_numpy(boxes.xyxy)
+    alike = box_iou(corners[kept], corners).numpy() >= ALIKE
+    weights = (boxes.scores - LOCATE_LEAST) * (alike & (boxes.frames[kept, None] == boxes.frames))
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    boxes = Boxes(frames=found.boxes.frames[kept], xyxy=weights @ found.boxes.xyxy, scores=found.boxes.scores[kept])
-    return Located(boxes=boxes, landmarks_xy=np.tensordot(weights, found.landmarks_xy, axes=1))
+    means = Boxes(frames=boxes.frames[kept], xyxy=weights @ boxes.xyxy, scores=boxes.scores[kept])
+    return Located(boxes=means, landmarks_xy=np.tensordot(weights, found.landmarks_xy, axes=1))
 
 
-def one_of_each(boxes: Boxes) -> tuple[Indices, NDArray[np.bool_]]:
-    """The most certain box of each face, best first, and which boxes show the same face, (faces, N).
+def one_of_each(boxes: Boxes) -> Indices:
+    """The most certain box of each face, best first.
 
-    A small box inside a large one shows the same face, too: what counts is the intersection over the smaller area.
+    A small box inside a large one shows the same face: what counts is the intersection over the smaller area.
     """
     order = np.argsort(-boxes.scores, kind="stable")
-    same = (overlap_of_smaller(boxes.xyxy, boxes.xyxy) > SAME_FACE) & (boxes.frames[:, None] == boxes.frames[None])
+    same = (overlap_of_smaller(boxes.xyxy, boxes.xyxy) > SAME_FACE) & (boxes.frames[:, None] == boxes.frames)
     kept: list[int] = []
     for index in order.tolist():
         if not same[index, kept].any():
             kept.append(index)
-    return np.array(kept, dtype=np.intp), same[kept]
+    return np.array(kept, dtype=np.intp)
 
 
 def overlap_of_smaller(ours_xyxy: Array, theirs_xyxy: Array) -> Array:
@@ -311,12 +333,3 @@ def squared(boxes: Boxes) -> Boxes:
     longer = sizes.max(axis=1, keepdims=True)
     corners = boxes.xyxy[:, :2] + (sizes - longer) / 2
     return Boxes(frames=boxes.frames, xyxy=np.concatenate([corners, corners + longer], axis=1), scores=boxes.scores)
-
-
-def inside(xyxy: Array, *, width: int, height: int) -> list[list[int]]:
-    """The pixels of each box that lie in the frame, one at least: first column and row, and those after the last."""
-    corners = np.trunc(xyxy).astype(np.int64)
-    starts = np.clip(corners[:, :2] - 1, 0, (width - 1, height - 1))
-    ends = np.clip(corners[:, 2:], starts + 1, (width, height))
-    result: list[list[int]] = np.concatenate([starts, ends], axis=1).tolist()
-    return result

@@ -29,6 +29,9 @@ SURE: Final = 0.9
 SAME_FACE: Final = 0.5
 """Intersection over union."""
 
+EDGE_SHARE: Final = 0.3
+"""Distance from the frame's edge, in sides of the face, within which facenet-pytorch stretches what it sees of it."""
+
 LEAST_RATIO: Final = 5.0
 LEAST_RECALL: Final = 0.98
 MOST_DISTANCE: Final = 3.0
@@ -61,6 +64,8 @@ class Comparison:
     found: int = 0
     distances: list[float] = field(default_factory=list)
     """Of the landmarks of faces that both found, in percent of the eyes' distance; the mean of five."""
+    edge_distances: list[float] = field(default_factory=list)
+    """The same of faces at the frame's edge, where facenet-pytorch's are wrong."""
     frames: int = 0
     scanned: int = 0
 
@@ -78,6 +83,8 @@ def figures(about: str, measured: Comparison) -> Iterator[Figure]:
         yield aimed(f"{about}: recall of them", measured.found / measured.wanted, "", least=LEAST_RECALL)
         yield aimed(f"{about}: landmarks' distance, mean", statistics.mean(measured.distances), "% of eyes", most=MOST_DISTANCE)
         yield figure(f"{about}: landmarks' distance, 95 of 100", float(np.percentile(measured.distances, 95)), "% of eyes")
+    if measured.edge_distances:
+        yield figure(f"{about}: the same at the frame's edge, mean", statistics.mean(measured.edge_distances), "% of eyes")
 
 
 def figure(name: str, value: float, unit: str, *, aim: str = "", reached: bool | None = None) -> Figure:
@@ -107,7 +114,7 @@ def compared(clip: Path, detector: FaceDetector, *, sample_fps: float) -> Compar
         seen, wanted = in_turn(search, theirs, published, part, measured, turn=start // FRAMES_PER_BATCH)
         measured.scanned += sum(each.scanned for each in seen)
         for ours, reference in zip(seen, wanted, strict=True):
-            score(measured, ours.faces, reference)
+            score(measured, ours.faces, reference, frame_size=(width, height))
     return measured
 
 
@@ -140,7 +147,7 @@ def sure_faces(boxes: object, confidences: object, landmarks: object) -> Iterato
             yield Face(box_xyxy=box, landmarks_xy=points, confidence=min(1.0, float(confidence)))
 
 
-def score(measured: Comparison, ours: Sequence[Face], theirs: Sequence[Face]) -> None:
+def score(measured: Comparison, ours: Sequence[Face], theirs: Sequence[Face], *, frame_size: tuple[int, int]) -> None:
     """Each of ours stands for one of theirs at most."""
     left = list(ours)
     for wanted in theirs:
@@ -150,7 +157,15 @@ def score(measured: Comparison, ours: Sequence[Face], theirs: Sequence[Face]) ->
             continue
         left = [face for face in left if face is not match]
         measured.found += 1
-        measured.distances.append(distance_percent(match.landmarks_xy, wanted.landmarks_xy))
+        distances = measured.distances if well_inside(wanted, frame_size) else measured.edge_distances
+        distances.append(distance_percent(match.landmarks_xy, wanted.landmarks_xy))
+
+
+def well_inside(face: Face, frame_size: tuple[int, int]) -> bool:
+    """Whether the square that O-Net was shown lies in the frame."""
+    left, top, right, bottom = face.box_xyxy.tolist()
+    margin = EDGE_SHARE * max(right - left, bottom - top)
+    return bool(min(left, top, frame_size[0] - right, frame_size[1] - bottom) >= margin)
 
 
 def overlap(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
