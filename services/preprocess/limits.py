@@ -10,6 +10,7 @@ MAX_PIXELS: Final = 4096 * 2176
 MAX_SIDE: Final = 8192
 MAX_DURATION_MS: Final = 30 * 60 * 1000
 FRAMES_PER_SECOND: Final = 60
+FFMPEG_ALIGNS_TO: Final = 64
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -41,3 +42,8 @@ class Limits(Contract):
     """How long that process may make the worker wait without a whole word."""
     unconfined: bool = False
     """Decode even where the kernel cannot confine a process, which is no place for strangers' videos. A warning is logged."""
+
+    @property
+    def padded_pixels(self) -> int:
+        """What FFmpeg is told: it counts rows rounded up to 64 pixels, and would refuse what is just within the limit."""
+        return self.max_pixels + FFMPEG_ALIGNS_TO * self.max_side

@@ -86,11 +86,11 @@ def open_descriptor(descriptor: int, *, limits: Limits, io_timeout_s: float = IO
         DecodeMemoryExceeded      opening it takes more memory than there is
         StorageError              the file cannot be read at all
     """
-    container = open_container(descriptor, max_pixels=limits.max_pixels, io_timeout_s=io_timeout_s)
+    container = open_container(descriptor, max_pixels=limits.padded_pixels, io_timeout_s=io_timeout_s)
     try:
         stream = main_stream(container)
         check_size(stream.width, stream.height, limits)
-        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        stream.codec_context.options = {"max_pixels": str(limits.padded_pixels)}
         stream.thread_type = "AUTO"
         stream.thread_count = limits.threads
         return Video(container, stream, limits=limits)

@@ -7,9 +7,11 @@ import struct
 import threading
 import time
 import weakref
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -23,8 +25,11 @@ from shared.errors import (
     MediaDimensionsExceeded,
     MediaDurationExceeded,
     MediaEmpty,
+    MediaEncrypted,
     MediaError,
+    MediaFramesExceeded,
     MediaNoVideoStream,
+    MediaRangeEmpty,
     MediaTimestampsInvalid,
     MediaUnrecognised,
     StorageError,
@@ -118,6 +123,91 @@ def test_expected_frames_is_what_comes(clips):
             assert expected == len(list(video.frames(sample_fps)))
 
 
+# --- a part of it --------------------------------------------------------------------------------------------------
+
+KINDS = {
+    "b-frames.mp4": {"codec": "libx264", "g": "25", "bf": "3"},
+    "open-groups.mkv": {"codec": "libx264", "g": "25", "bf": "3", "x264-params": "open-gop=1"},
+    "one-keyframe.mp4": {"codec": "libx264", "g": "1000"},
+    "b-frames.avi": {"codec": "mpeg4", "g": "25", "bf": "2", "qscale": "2"},
+    "clip.webm": {"codec": "libvpx-vp9", "g": "25", "deadline": "realtime", "cpu-used": "8"},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_part_is_a_slice_of_the_whole(clips, read, number_of, name):
+    path = clips.write(name, frames=150, fps=25, **KINDS[name])
+    whole = {sample_fps: read(path, sample_fps)[0] for sample_fps in (3, 8, 60)}
+    assert len(whole[60]) == 150
+    random = np.random.default_rng(4)
+    parts = [(0, 1000), (5000, None), (1000, 1001), (5960, 9000), *(sorted(part) for part in random.integers(0, 6000, (6, 2)).tolist())]
+    for start_ms, end_ms in parts:
+        for sample_fps, frames in whole.items():
+            expected = [(pts, number) for pts, number in frames if start_ms <= pts < (end_ms or 6000)]
+            with open_video(path) as video:
+                part = video.frames(sample_fps, start_ms=start_ms, end_ms=end_ms)
+                if expected:
+                    assert [(frame.pts_ms, number_of(frame.rgb_hwc)) for frame in part] == expected
+                    assert video.warnings == ()
+                else:
+                    with pytest.raises(MediaRangeEmpty):
+                        next(part)
+
+
+def test_a_part_at_variable_frame_rate_after_sound_that_begins_first(clips, read, number_of):
+    path = clips.write("clip.mkv", pts_ms=[2000 + 40 * k + 35 * (k % 3 == 0) for k in range(100)], sound_ms=6000, g="10")
+    expected = [(pts, number) for pts, number in read(path, 8)[0] if 4111 <= pts < 5000]
+    with open_video(path) as video:
+        assert [(frame.pts_ms, number_of(frame.rgb_hwc)) for frame in video.frames(8, start_ms=4111, end_ms=5000)] == expected
+
+
+@pytest.mark.parametrize("start_ms", [1000, 5000])
+def test_a_part_that_nothing_lies_in(clips, start_ms):
+    with open_video(clips.write(frames=25, fps=25)) as video, pytest.raises(MediaRangeEmpty, match=f"{start_ms} ms"):
+        next(video.frames(8, start_ms=start_ms))
+
+
+def test_only_a_part_is_decoded(clips):
+    path = clips.write(frames=500, fps=25, g="25", preset="ultrafast")
+    decoded = 0
+
+    def count():
+        nonlocal decoded
+        decoded += 1
+
+    with open_video(path) as video:
+        assert len(list(video.frames(8, start_ms=15_000, end_ms=15_500, heartbeat=count))) == 4
+        assert video.media().frames_decoded == 13
+    assert decoded < 80
+
+
+def test_damage_elsewhere_is_none_of_a_parts(clips):
+    path = clips.write("clip.mkv", frames=200, fps=25, g="10", bf="0")
+    content = bytearray(path.read_bytes())
+    early = len(content) // 10
+    content[early : early + 150] = np.random.default_rng(0).bytes(150)
+    with open_video(clips.bytes("hurt.mkv", bytes(content))) as video:
+        assert len(list(video.frames(60, start_ms=6000, end_ms=7000))) == 25
+        assert video.warnings == ()
+
+
+def test_the_length_of_a_part_counts_not_that_of_the_whole(clips):
+    path = clips.write(frames=100, fps=25, g="25")
+    with open_video(path, max_duration_ms=1000) as video:
+        assert len(list(video.frames(8, start_ms=2000, end_ms=3000))) == 8
+    with open_video(path, max_duration_ms=999) as video, pytest.raises(MediaDurationExceeded):
+        list(video.frames(8, start_ms=2000, end_ms=3000))
+
+
+@pytest.mark.parametrize(("start_ms", "end_ms"), [(0, None), (0, 1000), (900, None), (901, 3300), (3500, 9000)])
+def test_what_is_expected_of_a_part_is_what_comes(clips, start_ms, end_ms):
+    path = clips.write(frames=100, fps=25)
+    for sample_fps in (8, 25):
+        with open_video(path) as video:
+            expected = video.expected_frames(sample_fps, start_ms=start_ms, end_ms=end_ms)
+            assert abs(expected - len(list(video.frames(sample_fps, start_ms=start_ms, end_ms=end_ms)))) <= 1
+
+
 # --- the way it is held --------------------------------------------------------------------------------------------
 
 
@@ -132,7 +222,106 @@ def test_rotated_clips_come_out_upright(clips, read, coded_picture, degrees):
     assert warnings == ("rotated",)
 
 
+# --- the shape of its pixels, and its fields -----------------------------------------------------------------------
+
+
+def write_frames(path, pictures, *, pixel_shape=None, mux=None, **options):
+    """A clip of yuv420p `pictures`, (H * 3 / 2, W) each."""
+    height, width = pictures[0].shape[0] * 2 // 3, pictures[0].shape[1]
+    with av.open(str(path), "w", options=mux or {}) as container:
+        stream = container.add_stream("libx264", rate=25, options={name.replace("_", "-"): value for name, value in options.items()})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        if pixel_shape:
+            stream.codec_context.sample_aspect_ratio = pixel_shape
+        for index, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def box(left, right, *, width=72, height=48):
+    """Grey, with white columns from `left` to `right`."""
+    picture = np.full((height * 3 // 2, width), 128, np.uint8)
+    picture[:height, left:right] = 235
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("name", "pixel_shape", "size"),
+    [
+        ("wide.mp4", Fraction(64, 45), (102, 48)),
+        ("wide.mkv", Fraction(2), (144, 48)),
+        ("tall.mkv", Fraction(3, 4), (72, 64)),
+        ("nonsense.mp4", Fraction(200), (72, 48)),
+    ],
+)
+def test_pixels_come_out_square(tmp_path, name, pixel_shape, size):
+    path = write_frames(tmp_path / name, [box(36, 72)] * 3, pixel_shape=pixel_shape)
+    with open_video(path) as video:
+        (frame, *_) = video.frames(60)
+        assert (video.media().width, video.media().height) == size
+    assert frame.rgb_hwc.shape == (size[1], size[0], 3)
+    white = frame.rgb_hwc[size[1] // 2, :, 0] > 190
+    assert abs(int(white.sum()) - size[0] / 2) <= 1
+
+
+def test_square_pixels_are_no_more_than_allowed(tmp_path):
+    path = write_frames(tmp_path / "wide.mp4", [box(0, 9, width=96)] * 2, pixel_shape=Fraction(2))
+    with open_video(path, max_pixels=96 * 48) as video:
+        (frame, *_) = video.frames(60)
+    height, width, _ = frame.rgb_hwc.shape
+    assert height * width <= 96 * 48
+    assert width / height == pytest.approx(4, abs=0.1)
+
+
+def woven(k, *, width=128, height=64):
+    """A box that moves by 4 pixels from field to field, upper first."""
+    upper, lower = (box(left, left + 30, width=width, height=height) for left in (10 + 8 * k, 14 + 8 * k))
+    upper[1:height:2] = lower[1:height:2]
+    return upper
+
+
+def comb(rgb_hwc):
+    """How much each line differs from its neighbours."""
+    lines = rgb_hwc[..., 1].astype(int)
+    return np.abs(2 * lines[1:-1] - lines[:-2] - lines[2:]).mean()
+
+
+def test_fields_are_untangled_frame_for_frame(tmp_path):
+    options = {"flags": "+ildct+ilme", "x264_params": "interlaced=1:tff=1", "crf": "5"}
+    with open_video(write_frames(tmp_path / "woven.mkv", [woven(k) for k in range(8)], **options)) as video:
+        frames = list(video.frames(60))
+        assert video.warnings == ()
+    assert [frame.pts_ms for frame in frames] == [40 * k for k in range(8)]
+    for k, frame in enumerate(frames[1:], start=1):
+        assert comb(frame.rgb_hwc) < 2
+        seen = np.flatnonzero(frame.rgb_hwc[32, :, 1] > 190)
+        assert seen.min() in range(10 + 8 * k - 2, 14 + 8 * k + 3)
+        assert len(seen) == pytest.approx(30, abs=4)
+
+
+def test_what_is_not_flagged_as_interlaced_is_left_alone(tmp_path):
+    with open_video(write_frames(tmp_path / "lines.mkv", [woven(k) for k in range(8)], crf="5")) as video:
+        assert min(comb(frame.rgb_hwc) for frame in video.frames(60)) > 10
+
+
 # --- several streams -----------------------------------------------------------------------------------------------
+
+
+def test_the_video_stream_that_is_marked_as_default(clips, tmp_path, number_of, coded_picture):
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream, number in zip(streams, (3, 7), strict=True):
+            stream.width, stream.height, stream.pix_fmt = 128, 32, "yuv420p"
+            stream.disposition = av.stream.Disposition.default if number == 7 else av.stream.Disposition.forced
+        for stream, number in zip(streams, (3, 7), strict=True):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(coded_picture(number), format="rgb24")))
+            container.mux(stream.encode(None))
+    with open_video(path) as video:
+        assert [number_of(frame.rgb_hwc) for frame in video.frames(60)] == [7]
 
 
 def test_the_first_of_several_video_streams(clips, read):
@@ -343,6 +532,29 @@ def test_too_long_by_what_was_decoded_not_by_the_header(clips):
         list(video.frames(8))
     with open_video(path, max_duration_ms=2000) as video:
         assert len(list(video.frames(8))) == 16
+
+
+def test_a_ribbon(tmp_path):
+    path = write_frames(tmp_path / "ribbon.mkv", [box(0, 9, width=8208, height=16)], preset="ultrafast")
+    with pytest.raises(MediaDimensionsExceeded, match="8208 x 16"):
+        open_video(path)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_too_many_frames(clips, name):
+    path = clips.write(name, pts_ms=range(150), codec="mpeg4")
+    with open_video(path, max_duration_ms=2000) as video, pytest.raises(MediaFramesExceeded, match="120"):
+        list(video.frames(8))
+    with open_video(path, max_duration_ms=4000) as video:
+        assert len(list(video.frames(10))) == 2
+
+
+@pytest.mark.parametrize("movflags", ["", "frag_keyframe+empty_moov"])
+def test_encrypted(tmp_path, movflags):
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "01" * 16, "encryption_kid": "02" * 16}
+    path = write_frames(tmp_path / "secret.mp4", [box(0, 9)] * 5, mux=key | ({"movflags": movflags} if movflags else {}))
+    with open_video(path) as video, pytest.raises(MediaEncrypted):
+        list(video.frames(8))
 
 
 def test_a_clock_that_stands_still(clips):
