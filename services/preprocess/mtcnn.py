@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import numpy as np
 import torch
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+from facenet_pytorch import ONet, PNet, RNet
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
