@@ -3,8 +3,11 @@
 `Lowlight` is made once per worker, a `Brightening` once per video.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from services.preprocess.brighten import METHODS, Brighten
 from services.preprocess.luminance import light, mean_luma
@@ -16,6 +19,9 @@ DEFAULT_METHOD: Final = "gamma"
 
 DARK_BELOW: Final = 0.35
 """The luminance rule: a picture with less light than this, as `services.preprocess.luminance` measures it, is brightened."""
+
+
+MARGIN: Final = 0.5
 
 
 class Lowlight:
@@ -48,14 +54,32 @@ class Brightening:
         """The same frames, uint8 (H, W, 3) RGB, with the dark ones brightened; the others are the very same objects."""
         return [self._frame(rgb_hwc) for rgb_hwc in frames_rgb]
 
+    def faces(self, rgb_hwc: Pixels, boxes_xyxy: npt.NDArray[np.float32]) -> Pixels:
+        """A frame in which dark faces, as before a bright window, are brightened together with what is around them.
+
+        For frames that `frames` has left alone, once their faces are found: boxes are (N, 4) in pixels. The very same object is given back
+        when no face is dark; the frame that is handed in is never changed.
+        """
+        places = [place for place in around(boxes_xyxy, rgb_hwc.shape) if self._is_wanted(rgb_hwc[place])]
+        if not places:
+            return rgb_hwc
+        brighter = rgb_hwc.copy()
+        for place in places:
+            brighter[place] = self._brighten(np.ascontiguousarray(rgb_hwc[place]))
+        self._count(rgb_hwc, brighter)
+        return brighter
+
     def _frame(self, rgb_hwc: Pixels) -> Pixels:
         if not self._is_wanted(rgb_hwc):
             return rgb_hwc
         brighter = self._brighten(rgb_hwc)
-        self._touched += 1
-        self._before += mean_luma(rgb_hwc)
-        self._after += mean_luma(brighter)
+        self._count(rgb_hwc, brighter)
         return brighter
+
+    def _count(self, before: Pixels, after: Pixels) -> None:
+        self._touched += 1
+        self._before += mean_luma(before)
+        self._after += mean_luma(after)
 
     def _is_wanted(self, rgb_hwc: Pixels) -> bool:
         if self._method == "none" or self._enhance is Enhance.NEVER:
@@ -68,3 +92,14 @@ class Brightening:
             return Enhancement(asked=self._enhance)
         before, after = (round(total / self._touched, 4) for total in (self._before, self._after))
         return Enhancement(asked=self._enhance, method=self._method, frames=self._touched, luminance_before=before, luminance_after=after)
+
+
+def around(boxes_xyxy: npt.NDArray[np.float32], shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """What a face's regions are cut from, as rows and columns of its frame: its box and half of it more on every side."""
+    height, width = shape[:2]
+    for left, top, right, bottom in boxes_xyxy.tolist():
+        more_x, more_y = MARGIN * (right - left), MARGIN * (bottom - top)
+        rows = slice(max(0, round(top - more_y)), min(height, round(bottom + more_y)))
+        columns = slice(max(0, round(left - more_x)), min(width, round(right + more_x)))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            yield rows, columns

@@ -69,6 +69,28 @@ def test_noise_does_not_make_a_dark_frame_bright() -> None:
     assert light(noisy) < 0.1
 
 
+def test_a_dark_face_before_a_bright_window_is_brightened_where_it_is(portrait: np.ndarray) -> None:
+    window = np.full((512, 900, 3), 230, dtype=np.uint8)
+    window[100:400, 100:400] = dimmed(portrait, 0.1)[0:300, 80:380]
+    kept, brightening = window.copy(), Lowlight(method="gamma").brightening(Enhance.AUTO)
+    (same,) = brightening.frames([window])
+    assert same is window
+    dark, lit = (175.0, 175.0, 325.0, 325.0), (600.0, 200.0, 700.0, 300.0)
+    brighter = brightening.faces(window, np.array([dark, lit], dtype=np.float32))
+    assert mean_luma(brighter[100:400, 100:400]) > 3 * mean_luma(window[100:400, 100:400])
+    assert (brighter[:, 401:] == window[:, 401:]).all()
+    assert (window == kept).all()
+    assert brightening.report().frames == 1
+
+
+@pytest.mark.parametrize("boxes", [[], [(600, 200, 700, 300)], [(-90, -90, -20, -20)], [(5, 5, 5, 5)]])
+def test_a_frame_without_a_dark_face_is_the_very_same(portrait: np.ndarray, boxes: list[tuple[int, ...]]) -> None:
+    frame = np.full((512, 900, 3), 200, dtype=np.uint8)
+    brightening = Lowlight(method="gamma").brightening(Enhance.AUTO)
+    assert brightening.faces(frame, np.array(boxes, dtype=np.float32).reshape(-1, 4)) is frame
+    assert brightening.report().frames == 0
+
+
 def test_always_means_every_frame_and_never_none(portrait: np.ndarray) -> None:
     dark = dimmed(portrait, 0.1)
     lowlight = Lowlight(method="equalise")

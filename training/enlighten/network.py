@@ -29,10 +29,10 @@ def luma_of(pictures: Tensor) -> Tensor:
     return (red + green + blue + 1) / 2
 
 
-def block(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice a 3x3 convolution, LeakyReLU and batch normalisation, in this order."""
+def block(inputs: int, outputs: int, *, normalised: bool = True) -> nn.Sequential:
+    """Twice a 3x3 convolution, LeakyReLU and batch normalisation, in this order; without the last one where it is not wanted."""
     layers = [(nn.Conv2d(before, outputs, 3, padding=1), nn.LeakyReLU(SLOPE), nn.BatchNorm2d(outputs)) for before in (inputs, outputs)]
-    return nn.Sequential(*(layer for group in layers for layer in group))
+    return nn.Sequential(*[layer for group in layers for layer in group][: None if normalised else -1])
 
 
 class Generator(nn.Module):
@@ -43,8 +43,8 @@ class Generator(nn.Module):
         widths = stage_widths(width)
         self.down = nn.ModuleList(block(before, after) for before, after in zip([4, *widths], widths, strict=False))
         self.narrow = nn.ModuleList(nn.Conv2d(below, here, 3, padding=1) for below, here in zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.up = nn.ModuleList(block(2 * here, here) for here in widths[-2::-1])
-        del self.up[-1][-1]  # the last block ends without normalisation, which would take away how bright a picture is
+        # The last block ends without normalisation, which would take away how bright a picture is.
+        self.up = nn.ModuleList(block(2 * here, here, normalised=level > 0) for level, here in reversed(list(enumerate(widths[:-1]))))
         self.residual = nn.Conv2d(widths[0], 3, 1)
         nn.init.zeros_(self.residual.weight)  # it begins by changing nothing, which is nearer to what is wanted than chance is
         nn.init.zeros_(self.residual.bias)  # type: ignore[arg-type]

@@ -23,8 +23,8 @@ SHIPPED: Final = Path(__file__).parent
 LONGEST_SIDE_PX: Final = 160
 """Of the frame that the generator sees."""
 
-SMOOTH_PX: Final = 5
-"""Side of the square of the reduced frame whose mean stands for its middle."""
+SMOOTH_PX: Final = 21
+"""Side of the square of the reduced frame whose mean stands for its middle: about a face, so that a face's own shades are kept."""
 
 MOST: Final = 60.0
 """The largest factor on the odds of luma: what nothing can be seen in stays as it is, instead of becoming noise."""
