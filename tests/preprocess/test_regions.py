@@ -3,8 +3,18 @@ import math
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from skimage.data import astronaut
 
-from services.preprocess.regions import BOXES, EYES_XY, MAX_UPRIGHT_PX, MOUTH_XY, face_tensor, upright_face, upright_side_px
+from services.preprocess.regions import (
+    BOXES,
+    EYES_XY,
+    MAX_UPRIGHT_PX,
+    MOUTH_XY,
+    face_tensor,
+    upright_face,
+    upright_side_px,
+    upright_thumbnail,
+)
 
 POINTS = {"left eye": EYES_XY[0], "right eye": EYES_XY[1], "left mouth corner": MOUTH_XY[0], "right mouth corner": MOUTH_XY[1]}
 COLOURS = {"left eye": (255, 0, 0), "right eye": (0, 255, 0), "left mouth corner": (0, 0, 255), "right mouth corner": (255, 255, 0)}
@@ -84,6 +94,41 @@ def test_large_faces_are_averaged_not_skipped() -> None:
     inner = face_tensor(frame, landmarks, size=64)[:, 4:-4, 4:-4]
     assert inner.min() > 100
     assert inner.max() < 155
+
+
+@pytest.mark.parametrize("roll", [0, 17, 45])
+@pytest.mark.parametrize("square_px", [1, 2])
+def test_a_fine_pattern_on_a_face_of_400_px_comes_out_grey(square_px: int, roll: float) -> None:
+    """Not as moire: every region is averaged down, however the face is turned."""
+    board = (np.indices((700, 700)) // square_px).sum(axis=0) % 2 * 255
+    frame = np.repeat(board.astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+    _, landmarks = drawn_face(side=400, roll_degrees=roll, centre=(350, 350))
+    for tensor in (face_tensor(frame, landmarks, size=48), np.asarray(upright_thumbnail(frame, landmarks, size=32))):
+        assert abs(tensor.astype(float).mean() - 127.5) < 3
+        assert tensor.std() < 16, "a pattern that is not averaged has 127"
+
+
+@pytest.mark.parametrize("roll", [-90, -30, 20, 60, 180])
+def test_a_tilted_head_gives_the_crop_of_an_upright_one(roll: float) -> None:
+    """The portrait, turned as a whole: only resampling tells the two crops apart."""
+    portrait = Image.fromarray(astronaut()[:320, 64:384])
+    landmarks = np.array([(146, 112), (186, 110), (166, 141), (150, 163), (186, 161)], dtype=np.float32)
+    turn = math.radians(roll)
+    turned = (landmarks - 160) @ np.array(((math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn)))) + 160
+    tilted = np.asarray(portrait.rotate(-roll, Image.Resampling.BICUBIC))
+    upright, levelled = (
+        face_tensor(frame, points.astype(np.float32), size=48).astype(float)
+        for frame, points in ((np.asarray(portrait), landmarks), (tilted, turned))
+    )
+    assert np.abs(upright - levelled).mean() < 3
+    assert np.corrcoef(upright.ravel(), levelled.ravel())[0, 1] > 0.99
+
+
+def test_a_thumbnail_is_the_face_of_the_tensor() -> None:
+    frame, landmarks = drawn_face(side=170, roll_degrees=-20)
+    thumbnail = np.asarray(upright_thumbnail(frame, landmarks, size=48))
+    face = face_tensor(frame, landmarks, size=48)[0:3].transpose(1, 2, 0)
+    assert np.abs(thumbnail.astype(float) - face).mean() < 3
 
 
 def test_landmarks_that_coincide_do_not_crash() -> None:
