@@ -8,6 +8,7 @@
     |- StorageError          the data folder cannot take or give the bytes
     |- DecoderUnavailable    the worker's machine starts no decoder
     |- QueueUnavailable      Redis does not answer
+    |- ApiKeyUnknown, ApiKeyRequired   what is asked of the keys cannot be done
     |- ReleaseError          a release folder is not what it must be
     |  `- CandidateRefused      it may not become a release: the champion serves on
     `- TrainingError         data, a plan or a run cannot be trained with
@@ -233,6 +234,14 @@ class QueueUnavailable(MienError):
     """The job queue does not answer."""
 
     retryable = True
+
+
+class ApiKeyUnknown(MienError):
+    """There is no API key with this id."""
+
+
+class ApiKeyRequired(MienError):
+    """Without an API key, a service listens to its own machine only."""
 
 
 # --- releases ------------------------------------------------------------------------------------------------------

@@ -19,12 +19,14 @@ def main() -> None:
     settings = Settings()
     logs.configure("gateway")
     quieten()
+    guard = server.guarded(settings.host, settings.api_keys)
     app = create_app(
         queue=GatewayQueue(settings.redis_url),
         videos=Videos(settings.data),
         models=Models(settings.models, trusted=TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else None),
         triton_http=settings.triton_http,
         limits=UploadLimits(max_bytes=settings.max_upload_bytes),
+        guard=guard,
     )
     uvicorn.Server(server.config(app, host=settings.host, port=settings.port)).run()
 

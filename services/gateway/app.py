@@ -20,6 +20,7 @@ from services.gateway.uploads import UploadLimits
 from services.gateway.windows import Windows
 from services.web.app import assemble
 from services.web.catalogue import Catalogue, with_kinds
+from services.web.guard import Guard
 from shared.errors import (
     AttemptsExhausted,
     DecoderUnavailable,
@@ -44,7 +45,7 @@ FAILURES: Final = (
 """What an analysis may fail with. Other kinds of ReleaseError happen to candidates."""
 
 
-def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_http: str, limits: UploadLimits) -> FastAPI:
+def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_http: str, limits: UploadLimits, guard: Guard) -> FastAPI:
     """The gateway as an ASGI app. It owns `queue` from here on: it is closed when the app stops."""
     metrics = Metrics()
 
@@ -75,4 +76,5 @@ def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_ht
         problems=PROBLEMS,
         metrics=metrics.requests,
         lifespan=lifespan,
+        guard=guard,
     )

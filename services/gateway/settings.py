@@ -17,6 +17,8 @@ class Settings(BaseSettings):
     """Address to listen on."""
     port: int = Field(default=8080, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    api_keys: Path | None = None
+    """Folder of API keys, see `services.web.keys`. Without a key in it the service listens to this machine only, and to everybody there."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Where the job queue lives."""
     data: Path = Path("data")

@@ -30,7 +30,8 @@ def main() -> None:
     logs.configure("training")
     logging.getLogger("httpx").setLevel(logging.ERROR)  # what it would say is in our own line about the request already
     stopping = threading.Event()
-    app: FastAPI = create_app(settings, stopping=stopping)
+    guard = server.guarded(settings.training_host, settings.api_keys)
+    app: FastAPI = create_app(settings, stopping=stopping, guard=guard)
     Server(server.config(app, host=settings.training_host, port=settings.training_port), stopping=stopping).run()
 
 

@@ -19,6 +19,7 @@ from services.training.problems import PROBLEMS
 from services.training.settings import ServiceSettings
 from services.web.app import assemble
 from services.web.catalogue import Catalogue, with_kinds
+from services.web.guard import Guard
 from services.web.health import CHECK_TIMEOUT_S
 from shared.errors import AttemptsExhausted, InferenceError, InternalError, QueueUnavailable, ReleaseError, StorageError, TrainingError
 from shared.queue import GatewayQueue
@@ -52,7 +53,7 @@ FAILURES: Final = tuple(
 """What a run or a publication may fail with."""
 
 
-def create_app(settings: ServiceSettings, *, stopping: threading.Event) -> FastAPI:
+def create_app(settings: ServiceSettings, *, stopping: threading.Event, guard: Guard) -> FastAPI:
     """The training service as an ASGI app. `stopping` is to be set when it is told to stop, before it waits for open answers."""
     metrics = Metrics()
     ledger = Runs(settings.runs, models=settings.models)
@@ -93,6 +94,7 @@ def create_app(settings: ServiceSettings, *, stopping: threading.Event) -> FastA
         problems=PROBLEMS,
         metrics=metrics.requests,
         lifespan=lifespan,
+        guard=guard,
         max_body_bytes=1024 * 1024,
     )
 

@@ -11,6 +11,7 @@ from starlette.types import Lifespan
 from services.web import problems as handlers
 from services.web.access import Access
 from services.web.bodies import BodyLimit
+from services.web.guard import Guard
 from services.web.lingering import LingeringClose
 from services.web.metrics import RequestMetrics
 from services.web.openapi import described
@@ -26,6 +27,7 @@ def assemble(
     problems: Problems,
     metrics: RequestMetrics,
     lifespan: Lifespan[FastAPI],
+    guard: Guard,
     max_body_bytes: int | None = None,
 ) -> FastAPI:
     """The service as an ASGI app. `max_body_bytes` is for bodies that are read whole: one that is streamed has a limit of its own."""
@@ -39,6 +41,7 @@ def assemble(
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.guard = guard
     for router in routers:
         app.include_router(router)
     handlers.install(app, problems)

@@ -14,6 +14,28 @@ class MalformedRequest(RequestError):
     """
 
 
+class Unauthenticated(RequestError):
+    """The request carries no API key that is valid.
+
+    It is sent as `Authorization: Bearer mien_...`. One that was revoked or has expired is as good as none.
+    """
+
+
+class Forbidden(RequestError):
+    """The API key does not allow this.
+
+    `roles` names those of which the key needs one.
+    """
+
+
+class UseNotPermitted(RequestError):
+    """Mien may not be used for this purpose.
+
+    Emotions of people at work or in education are not to be inferred unless for medical or safety reasons (EU AI Act, Article
+    5(1)(f)), and nobody's without a declared purpose. `purpose` is what was declared for the API key.
+    """
+
+
 class NotFound(RequestError):
     """There is nothing at this address."""
 

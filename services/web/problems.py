@@ -18,9 +18,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from services.web.errors import BodyTooLarge, DependencyUnavailable, MalformedRequest, MethodNotAllowed, NotFound, ValidationFailed
+from services.web.errors import (
+    BodyTooLarge,
+    DependencyUnavailable,
+    Forbidden,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    Unauthenticated,
+    UseNotPermitted,
+    ValidationFailed,
+)
 from services.web.schemas import FieldError, Problem
-from shared.errors import InsufficientStorage, InternalError, MienError, QueueUnavailable, StorageError
+from shared.errors import InsufficientStorage, InternalError, MienError, QueueUnavailable, QuotaExceeded, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +40,24 @@ CLIENT_CLOSED_REQUEST: Final = 499
 
 STATUSES: Final[Mapping[type[MienError], HTTPStatus]] = {
     MalformedRequest: HTTPStatus.BAD_REQUEST,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    UseNotPermitted: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     ValidationFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
+    QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     DependencyUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     InsufficientStorage: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 """What any service may answer."""
 
-RETRY_AFTER_S: Final[Mapping[type[MienError], int]] = {DependencyUnavailable: 5, InsufficientStorage: 60}
-"""When any service is worth asking again."""
+RETRY_AFTER_S: Final[Mapping[type[MienError], int]] = {DependencyUnavailable: 5, InsufficientStorage: 60, QuotaExceeded: 60}
+"""When any service is worth asking again, unless the error knows better: then its `extra` has `retry_after_s`."""
+
+HEADERS: Final[Mapping[type[MienError], Mapping[str, str]]] = {Unauthenticated: {"WWW-Authenticate": 'Bearer realm="mien"'}}
+"""What else HTTP wants to be said."""
 
 OF_STATUS: Final[Mapping[int, type[MienError]]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
 """What FastAPI and Starlette mean by the statuses they raise themselves."""
@@ -96,11 +113,12 @@ class Problems:
         kind = type(error)
         # Not `request.url`, which believes the Host header.
         problem = self.problem(error, instance=request.scope["path"], request_id=request.state.request_id)
-        retry_after = {"Retry-After": str(self.retry_after_s[kind])} if kind in self.retry_after_s else {}
+        retry_after_s = error.extra.get("retry_after_s", self.retry_after_s.get(kind))
+        retry_after = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         return JSONResponse(
             problem.model_dump(mode="json", exclude_none=True),
             status_code=problem.status,
-            headers={**retry_after, **(headers or {})},
+            headers={**retry_after, **HEADERS.get(kind, {}), **(headers or {})},
             media_type=PROBLEM_JSON,
         )
 

@@ -71,5 +71,11 @@ class Problem(Contract):
     """Of `validation-failed`: each parameter or field that is not valid."""
     dependency: Annotated[str | None, Field(examples=[None])] = None
     """Of `dependency-unavailable`: which one, by its name under /readyz; comma-separated when several."""
+    roles: Annotated[tuple[str, ...] | None, Field(examples=[None])] = None
+    """Of `forbidden`: the roles of which the key needs one."""
+    purpose: Annotated[str | None, Field(examples=[None])] = None
+    """Of `use-not-permitted`: what was declared for the key."""
+    quota: Annotated[str | None, Field(examples=[None])] = None
+    """Of `quota-exceeded`: what there is too much of."""
     checks: Annotated[dict[str, Check] | None, Field(examples=[None])] = None
     """Of `dependency-unavailable` from /readyz: how each dependency is doing."""

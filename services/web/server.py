@@ -1,7 +1,25 @@
 """How a service listens."""
 
+import logging
+import sys
+from pathlib import Path
+
 import uvicorn
 from fastapi import FastAPI
+
+from services.web.guard import Guard, guard_of_host
+from shared.errors import MienError
+
+log = logging.getLogger(__name__)
+
+
+def guarded(host: str, api_keys: Path | None) -> Guard:
+    """The guard of a service that is to listen on `host`. Without the key that this takes, the process ends here, and says why."""
+    try:
+        return guard_of_host(host, api_keys)
+    except MienError as error:
+        log.critical("does not start", extra={"code": error.code(), "reason": f"{error.title()} {error.detail}"})
+        sys.exit(1)
 
 
 def config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:

@@ -18,9 +18,11 @@ from fastapi import FastAPI
 from services.gateway.app import create_app
 from services.gateway.published import Models
 from services.gateway.uploads import UploadLimits
+from services.web.guard import Guard
 from shared.jobs import Timings
 from shared.queue import GatewayQueue, Lease, WorkerQueue
 from shared.releases import GRAPHS, model_name
+from shared.results import Result
 from shared.signatures import TrustedKeys
 from shared.videos import Videos
 from tests.web_server import Listening, listening
@@ -99,8 +101,11 @@ class Gateway:
         assert lease is not None
         return lease
 
-    def succeed(self) -> Lease:
+    def succeed(self, found: Result | None = None) -> Lease:
+        """Claim the next job, and end it, with a result where one is given."""
         lease = self.claim()
+        if found is not None:
+            Videos(self.data).write_result(found, lease.token)
         assert self.worker.succeed(lease, Timings(total=5))
         return lease
 
@@ -145,7 +150,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def running(*, redis_url: str, data: Path, limits: UploadLimits, trusted: TrustedKeys | None = None) -> Iterator[Gateway]:
+def running(
+    *, redis_url: str, data: Path, limits: UploadLimits, trusted: TrustedKeys | None = None, guard: Guard | None = None
+) -> Iterator[Gateway]:
+    """Without a guard, everybody may do everything."""
     with FakeTriton() as triton:
         models = data.parent / "models"
         app = create_app(
@@ -154,6 +162,7 @@ def running(*, redis_url: str, data: Path, limits: UploadLimits, trusted: Truste
             models=Models(models, trusted=trusted),
             triton_http=triton.url,
             limits=limits,
+            guard=guard or Guard(),
         )
         worker = WorkerQueue(redis_url)
         worker.setup()

@@ -10,6 +10,7 @@ from services.gateway.published import Models
 from services.gateway.uploads import UploadLimits
 from services.training import app as training_app
 from services.training.settings import ServiceSettings
+from services.web.guard import Guard
 from shared.queue import GatewayQueue
 from shared.videos import Videos
 
@@ -22,12 +23,13 @@ def gateway() -> dict[str, Any]:
         models=Models(Path("nowhere")),
         triton_http="",
         limits=UploadLimits(max_bytes=1),
+        guard=Guard(),
     )
     return app.openapi()
 
 
 def training() -> dict[str, Any]:
-    return training_app.create_app(ServiceSettings(), stopping=threading.Event()).openapi()
+    return training_app.create_app(ServiceSettings(), stopping=threading.Event(), guard=Guard()).openapi()
 
 
 def operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

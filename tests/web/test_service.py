@@ -16,6 +16,7 @@ from services.web import schemas
 from services.web.app import assemble
 from services.web.catalogue import Catalogue
 from services.web.errors import BodyTooLarge, DependencyUnavailable, RequestError
+from services.web.guard import Guard
 from services.web.health import readiness
 from services.web.metrics import RequestMetrics
 from services.web.openapi import documented
@@ -110,6 +111,7 @@ def app(registry: CollectorRegistry) -> FastAPI:
         problems=PROBLEMS,
         metrics=RequestMetrics("pot", registry),
         lifespan=lifespan,
+        guard=Guard(),
         max_body_bytes=1000,
     )
 
