@@ -83,9 +83,9 @@ class Boxes:
         return type(self)(frames=np.zeros(int(own.sum()), np.intp), xyxy=self.xyxy[own], scores=self.scores[own])
 
     @classmethod
-    def in_one_frame(cls, xyxy: Array, *, frame: int = 0) -> Self:
-        """Boxes that come from elsewhere than a network."""
-        return cls(frames=np.full(len(xyxy), frame, dtype=np.intp), xyxy=xyxy.astype(np.float32), scores=np.ones(len(xyxy), np.float32))
+    def in_one_frame(cls, xyxy: Array) -> Self:
+        """Boxes in a batch of one frame, which come from elsewhere than a network."""
+        return cls(frames=np.zeros(len(xyxy), np.intp), xyxy=xyxy.astype(np.float32), scores=np.ones(len(xyxy), np.float32))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
