@@ -26,8 +26,8 @@ from shared.results import Media
 ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = "import sys; sys.path.insert(0, sys.argv[1]); from services.preprocess.decoder import main; main()"
 DECODER: Final = (sys.executable, "-I", "-c", PROGRAM, str(ROOT))
-ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""All of it: numpy starts no threads, whose stacks would count as memory."""
+ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""All of it. Address space is what is limited, and threads take it: numpy starts none, and those of the decoder share their heaps."""
 
 ENDS_WITHIN_S: Final = 2.0
 """How long a process whose pipe has ended may take to say how it ended."""
@@ -96,7 +96,7 @@ class DecodedVideo:
             self._check(answer.pts_ms, after_ms=after_ms, frames=frames)
             after_ms = answer.pts_ms + 1
             yield answer
-        if not isinstance(answer, Ended):
+        if not isinstance(answer, Ended) or (answer.media.width, answer.media.height) != self.size:
             raise out_of_turn()
         self._ended = answer
 
@@ -127,13 +127,13 @@ class _Conversation:
     def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
         self._process = process
         self._limits = limits
-        self._listener = Listener(cast("BinaryIO", process.stdout).fileno(), silence_s=limits.silence_s)
+        self._listener = Listener(cast("BinaryIO", process.stdout).fileno(), silence_s=limits.silence_s, wait_s=limits.wait_s)
 
     def hear(self) -> Opened | Frame | Ended:
         try:
             answer = self._listener.hear()
         except Silent:
-            raise DecodeTimeout(f"the decoder has been silent for {self._limits.silence_s:g} s") from None
+            raise DecodeTimeout("the decoder has been silent for too long") from None
         except Garbled as error:
             raise DecodeCrashed("what the decoder says makes no sense") from error
         except EOFError:

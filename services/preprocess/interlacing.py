@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Final
 
@@ -9,21 +10,28 @@ import av
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
+from services.preprocess.containers import reason
 from services.preprocess.pictures import Timed
+from shared.errors import DecodeMemoryExceeded, MediaCorrupt
 
+THREADS: Final = 2
 ONE_FOR_ONE: Final = "mode=send_frame:parity=auto:deint=interlaced"
 """One picture out for each one in; only those that are flagged as interlaced are changed."""
 
 
 def deinterlaced(pictures: Iterator[Timed]) -> Iterator[Timed]:
-    """The same pictures at the same times. Video without interlaced pictures passes through untouched."""
+    """The same pictures at the same times. Video without interlaced pictures passes through untouched.
+
+    Raises MediaCorrupt for pictures that FFmpeg does not take, and DecodeMemoryExceeded.
+    """
     weaver: Bwdif | None = None
     for pts_ms, picture in pictures:
         if weaver is not None and not weaver.takes(picture):
             yield from weaver.rest()
             weaver = None
         if weaver is None and picture.interlaced_frame:
-            weaver = Bwdif(picture)
+            with filter_errors():
+                weaver = Bwdif(picture)
         if weaver is None:
             yield pts_ms, picture
         else:
@@ -40,6 +48,7 @@ class Bwdif:
         self._times: deque[int] = deque()
         self._index = 0
         self._graph = Graph()
+        self._graph.threads = THREADS
         source = self._graph.add_buffer(width=first.width, height=first.height, format=first.format, time_base=Fraction(1, 1000))
         weave, sink = self._graph.add("bwdif", ONE_FOR_ONE), self._graph.add("buffersink")
         source.link_to(weave)
@@ -53,20 +62,33 @@ class Bwdif:
         self._times.append(pts_ms)
         picture.pts, picture.time_base = self._index, Fraction(1, 1000)
         self._index += 1
-        self._graph.vpush(picture)
+        with filter_errors():
+            self._graph.vpush(picture)
         return self._ready()
 
     def rest(self) -> Iterator[Timed]:
-        self._graph.vpush(None)
+        with filter_errors():
+            self._graph.vpush(None)
         return self._ready()
 
     def _ready(self) -> Iterator[Timed]:
         while self._times:
-            try:
-                picture = self._graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
+            with filter_errors():
+                try:
+                    picture = self._graph.vpull()
+                except (av.error.BlockingIOError, av.error.EOFError):
+                    return
             yield self._times.popleft(), picture
+
+
+@contextmanager
+def filter_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise DecodeMemoryExceeded("untangling fields takes too much") from error
+    except av.error.FFmpegError as error:
+        raise MediaCorrupt(f"interlaced frames cannot be untangled: {reason(error)}") from error
 
 
 def shape(picture: VideoFrame) -> tuple[int, int, str]:

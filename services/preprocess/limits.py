@@ -34,12 +34,14 @@ class Limits(Contract):
     """Of the part that is asked for, in media time; also bounds how many frames are decoded, see `most_frames`."""
     threads: Positive = 2
     """Of the decoder. Each holds a few frames more."""
-    memory_bytes: Positive = 2 << 30
+    memory_bytes: Annotated[int, Field(ge=384 << 20)] = 2 << 30
     """Address space of the process that decodes, of which Python and FFmpeg take 0.3 GiB."""
     cpu_s: Positive = 1800
     """CPU time of the process that decodes."""
     silence_s: Annotated[float, Field(gt=0)] = 30.0
     """How long that process may make the worker wait without a whole word."""
+    wait_s: Annotated[float, Field(gt=0)] = 3600.0
+    """How long it may make the worker wait for a frame, however lively it says to be."""
     unconfined: bool = False
     """Decode even where the kernel cannot confine a process, which is no place for strangers' videos. A warning is logged."""
 

@@ -10,6 +10,7 @@ The worker's end believes nothing: a length is checked before a byte is allocate
 """
 
 import os
+import re
 import select
 import struct
 import threading
@@ -17,7 +18,7 @@ import time
 from typing import Annotated, BinaryIO, Final
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from services.preprocess.frames import Frame
 from services.preprocess.limits import Limits
@@ -26,9 +27,10 @@ from shared.results import Media
 
 HEADER: Final = struct.Struct("<cI")
 PTS_MS: Final = struct.Struct("<q")
-LONGEST_JSON: Final = 1 << 16
+LONGEST_JSON: Final = 1 << 12
 SIGN_OF_LIFE_S: Final = 1.0
 
+FORMAT: Final = re.compile(r"[a-z0-9_,]{1,60}")
 Code = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,60}$")]
 Side = Annotated[int, Field(gt=0, le=1 << 20)]
 
@@ -58,6 +60,13 @@ class Ended(Contract):
 
     media: Media
     warnings: Annotated[tuple[Code, ...], Field(max_length=20)]
+
+    @field_validator("media")
+    @classmethod
+    def _names_formats(cls, media: Media) -> Media:
+        if not FORMAT.fullmatch(media.codec) or not FORMAT.fullmatch(media.container):
+            raise ValueError("these are no names of formats")
+        return media
 
 
 class Failed(Contract):
@@ -113,18 +122,24 @@ class Speaker:
 class Listener:
     """The worker's end."""
 
-    def __init__(self, pipe: int, *, silence_s: float) -> None:
-        """pipe: a descriptor, which stays the caller's. silence_s: how long to wait for a whole answer."""
+    def __init__(self, pipe: int, *, silence_s: float, wait_s: float) -> None:
+        """
+        pipe: a descriptor, which stays the caller's.
+        silence_s: how long to wait for a whole answer, be it that there is nothing to tell.
+        wait_s: how long to wait for one that says something.
+        """
         self._pipe = pipe
         self._silence_s = silence_s
+        self._wait_s = wait_s
         self._poll = select.poll()
         self._poll.register(pipe, select.POLLIN)
         self._size: tuple[int, int] | None = None
 
     def hear(self) -> Opened | Frame | Ended | Failed:
         """The next answer that says something. Raises Garbled, Silent, and EOFError when there is nobody left to speak."""
+        gives_up = time.monotonic() + self._wait_s
         while True:
-            deadline = time.monotonic() + self._silence_s
+            deadline = min(gives_up, time.monotonic() + self._silence_s)
             kind, length = HEADER.unpack(self._read(HEADER.size, deadline))
             if kind == FRAME:
                 return self._frame(length, deadline)

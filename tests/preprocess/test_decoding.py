@@ -224,6 +224,10 @@ def dies_by(number: int) -> str:
 
 
 OUT_OF_TIME = "from services.preprocess import sandbox\nsandbox.limit(memory_bytes=1 << 30, cpu_s=1)\nwhile True: pass"
+ENDED = (
+    "speaker.say(Ended.model_construct(warnings=(), media=Media.model_construct(duration_ms=1, width={width}, height=32, frames_decoded=3,"
+    " codec='{codec}', container='avi', rotation_degrees=0)))"
+)
 TERMINAL = "word = json.dumps({'code': 'media-corrupt', 'detail': '\\x1b[2J'}).encode(); write(HEADER.pack(b'X', len(word)), word)"
 
 ENDS = {
@@ -250,6 +254,8 @@ AFTER_A_FRAME = {
     "time stands still": ("show(80)", DecodeCrashed, "out of order"),
     "time runs back": ("show(40)", DecodeCrashed, "out of order"),
     "time beyond the limit": ("show(1 << 40)", DecodeCrashed, "out of order"),
+    "another size": (ENDED.format(width=64, codec="h264"), DecodeCrashed, "turn"),
+    "markup for a codec": (ENDED.format(width=128, codec="<b>"), DecodeCrashed, "sense"),
     "opened twice": ("speaker.say(Opened(width=1, height=1, expected_frames=1, confined=True))", DecodeCrashed, "turn"),
     "an error of nobody's": ("speaker.say(Failed(code='queue-unavailable', detail=''))", DecodeCrashed, "cannot"),
     "words for a terminal": (TERMINAL, DecodeCrashed, "sense"),
@@ -297,6 +303,15 @@ def test_a_sign_of_life_keeps_it_alive(clips):
         decoded(clips.bytes("upload", b"x"), sample_fps=60, limits=Limits(silence_s=1.5), decoder=instead(script)) as video,
     ):
         assert [frame.pts_ms for frame in video.frames()] == [0, 40, 80, 120]
+
+
+def test_signs_of_life_alone_do_not_keep_it_for_ever(clips):
+    script = OPENED + "while True: time.sleep(.2); write(HEADER.pack(b'A', 0))"
+    with (
+        pytest.raises(DecodeTimeout, match="silent"),
+        decoded(clips.bytes("upload", b"x"), sample_fps=60, limits=Limits(wait_s=5), decoder=instead(script)) as video,
+    ):
+        list(video.frames())
 
 
 def test_a_gigabyte_of_complaints_matters_to_nobody(clips):
