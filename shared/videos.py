@@ -193,11 +193,6 @@ class Videos:
             written = [(path.stat().st_mtime_ns, attempt_of(path)) for path in (self._analyses / job_id).glob("result*.json")]
         return [attempt for _, attempt in sorted(written)]
 
-    def drop_result(self, job_id: str, attempt: str) -> None:
-        """Remove a result that does not count."""
-        with storage_errors():
-            self._result(job_id, attempt).unlink(missing_ok=True)
-
     def write_end(self, end: End) -> None:
         """Make durable how a job ended. Raises MediaMissing when the analysis was deleted meanwhile."""
         self._write(end.job.id, "end.json", end)
