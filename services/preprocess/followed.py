@@ -6,7 +6,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from services.preprocess.mtcnn import Array, Boxes, Indices, Located, overlap_of_smaller
+from services.preprocess.boxes import Array, Boxes, Indices, Located, overlap_of_smaller
 
 STILL_THERE: Final = 0.3
 """Share of the smaller box from which a face of this frame may be that of the last."""

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.preprocess.boxes import Boxes, Located, agreed, joined_faces, overlap_of_smaller
 from services.preprocess.cuts import Cuts
 from services.preprocess.faces import Face
 from services.preprocess.followed import Followed
-from services.preprocess.mtcnn import Boxes, Located, Networks, agreed, joined_faces, overlap_of_smaller
+from services.preprocess.mtcnn import Networks
 from shared.jobs import MAX_FACES
 
 LEAST_FACE_PX: Final = 24

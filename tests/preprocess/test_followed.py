@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from services.preprocess.boxes import Boxes, Located
 from services.preprocess.followed import Followed
-from services.preprocess.mtcnn import Boxes, Located
 
 
 def faces(*lefts, confidence=0.99, side=100):

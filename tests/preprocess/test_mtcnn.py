@@ -9,7 +9,8 @@ from skimage.data import astronaut, coffee
 from torch.nn.functional import interpolate
 
 from services.preprocess import mtcnn
-from services.preprocess.mtcnn import Boxes, Located, Networks, agreed, best, level_scales
+from services.preprocess.boxes import Boxes, Located, agreed, best
+from services.preprocess.mtcnn import Networks, level_scales
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
