@@ -16,8 +16,9 @@ LEAST_SIDE_PX: Final = 24
 """An upright face with a shorter side holds too little of an expression to be judged."""
 MOST_BLUR: Final = 0.6
 """Released weights judge what is above it hardly better than by chance; of sharp faces, those of 24 and of 48 px too, next to none are."""
-MOST_TURN: Final = 0.5
-"""Where the nose is as far aside as an eye: the other eye and its corner of the mouth lie behind it."""
+MOST_TURN: Final = 0.6
+"""The nose lies beyond an eye, at 0.5: the other eye and its corner of the mouth are behind it.
+One portrait in two hundred is turned as far."""
 
 SHARPNESS_PX: Final = 32
 """The blur of a face is measured at this side, whatever the camera's: pixels that are only soft at their own size are no loss."""
