@@ -1,37 +1,48 @@
 """`/v1/analyses`: post a video, follow it, stop it, remove it. What it came to is in `findings`."""
 
-import asyncio
 import logging
 import re
 import secrets
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Final
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from services.gateway import examples
+from services.gateway.acceptance import accept, answering, digest_of, idempotency_of, job_of, nothing_left_on_failure
 from services.gateway.choice import require_servable
 from services.gateway.openapi import UPLOAD_BODY
 from services.gateway.options import Asked, with_fields
 from services.gateway.parts import Given
 from services.gateway.problems import UnsupportedMediaType, UploadTooLarge, UploadTooSlow, problems
 from services.gateway.schemas import EXAMPLE_ID, Analysis, AnalysisPage
-from services.gateway.uploads import Received, open_body, receive
+from services.gateway.uploads import announced_bytes, open_body, receive
 from services.web import paging
 from services.web.errors import DependencyUnavailable, MalformedRequest, ValidationFailed
+from services.web.guard import Caller, client
 from services.web.openapi import RETRY_AFTER_HEADER
 from services.web.paging import PageToken
-from shared.errors import InsufficientStorage, JobNotFound, MediaEmpty, ModelVersionUnavailable, StateConflict
-from shared.jobs import FINAL_STATES, Job, JobState, Options
+from shared.errors import (
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    IdempotencyRequestInProgress,
+    InsufficientStorage,
+    JobNotFound,
+    MediaEmpty,
+    MediaMissing,
+    ModelVersionUnavailable,
+    QueueFull,
+    QuotaExceeded,
+    StateConflict,
+)
+from shared.idempotency import KEPT_DAYS, LONGEST_KEY
+from shared.jobs import FINAL_STATES, Job, JobState, Tenant
 from shared.videos import Videos
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
+router = APIRouter(prefix="/v1/analyses", tags=["analyses"], dependencies=[Depends(client)])
 
 POLL_AFTER_S: Final = "1"
 JOB_ID: Final = re.compile(r"an_[0-9a-f]{32}")
@@ -46,6 +57,16 @@ async def well_formed(analysis_id: Annotated[str, Path(description="The analysis
 
 
 AnalysisId = Annotated[str, Depends(well_formed)]
+Client = Annotated[Caller, Depends(client)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description=f"Any text of up to {LONGEST_KEY} characters, new for every video, such as a UUID. The same request with the same key "
+        f"is answered as the first one was, without a second analysis, for {KEPT_DAYS} days: with one, a request that was not answered "
+        "can be sent again without a thought.",
+        examples=["0b8f2f0e-6d1c-4a53-9f0e-8b5f0a4f7c11"],
+    ),
+]
 State = Annotated[JobState | None, Query(description="Only analyses in this state.")]
 ListSize = Annotated[int, Query(ge=0, description=f"Analyses at most. 0: {LIST_DEFAULT}; more than {LIST_MOST}: {LIST_MOST}.")]
 
@@ -69,36 +90,51 @@ ListSize = Annotated[int, Query(ge=0, description=f"Analyses at most. 0: {LIST_D
         },
         **problems(
             MalformedRequest,
-            UploadTooSlow,
-            UploadTooLarge,
+            IdempotencyKeyInvalid,
             ModelVersionUnavailable,
+            UploadTooSlow,
+            IdempotencyRequestInProgress,
+            UploadTooLarge,
             UnsupportedMediaType,
             ValidationFailed,
             MediaEmpty,
+            IdempotencyKeyReused,
+            QuotaExceeded,
             DependencyUnavailable,
+            QueueFull,
             InsufficientStorage,
         ),
     },
 )
-async def create(request: Request, response: Response, parts: Given, options: Asked) -> Analysis:
-    """Send the video as the body, or as the part `video` of a form.
+async def create(
+    request: Request,
+    response: Response,
+    parts: Given,
+    caller: Client,
+    options: Asked,
+    idempotency_key: IdempotencyKey = None,
+) -> Analysis:
+    """Send the video as the body, or as the part `video` of a form. A large one over a line that may break: see `/v1/uploads`.
 
     Options are query parameters, which are checked before the body is read, or fields of the form.
     """
     body = open_body(request.headers, max_bytes=parts.limits.max_bytes)
-    # Before the body: nobody should send 2 GiB to learn that there is no queue, or no such model.
-    await parts.queue.ping()
+    key = digest_of(caller.tenant, idempotency_key)
+    # Before the body: nobody should send 2 GiB to learn that there is no queue, no room in it, or no such model.
+    await parts.queue.require_room(caller.tenant, size_bytes=announced_bytes(request.headers))
     await require_servable(options.model_version, models=parts.models, triton=parts.triton)
     job_id = f"an_{secrets.token_hex(16)}"
-    async with nothing_left_on_failure(parts.videos, job_id):
-        received = await receive(request, body, parts.videos.incoming(job_id), limits=parts.limits)
-        job = job_of(job_id, received, with_fields(options, received.fields))
-        if job.options.model_version != options.model_version:
-            await require_servable(job.options.model_version, models=parts.models, triton=parts.triton)
-        await to_thread.run_sync(parts.videos.accept, job)
-        await parts.queue.submit(job)
-    parts.metrics.uploaded(job.size_bytes)
-    log.info("accepted", extra={"request_id": request.state.request_id, "job_id": job.id, "size_bytes": job.size_bytes})
+    async with answering(parts.queue, key):
+        async with nothing_left_on_failure(parts.videos, job_id):
+            received = await receive(request, body, parts.videos.incoming(job_id), limits=parts.limits)
+            wanted = with_fields(options, received.fields)
+            if wanted.model_version != options.model_version:
+                await require_servable(wanted.model_version, models=parts.models, triton=parts.triton)
+        received_job = job_of(job_id, tenant=caller.tenant, size_bytes=received.size_bytes, sha256=received.sha256, options=wanted)
+        job = await accept(received_job, idempotency_of(received_job, key), videos=parts.videos, queue=parts.queue)
+    if job is received_job:
+        parts.metrics.uploaded(job.size_bytes)
+        log.info("accepted", extra={"request_id": request.state.request_id, "job_id": job.id, "size_bytes": job.size_bytes})
     response.headers["Location"] = f"/v1/analyses/{job.id}"
     return show(job, response)
 
@@ -111,11 +147,13 @@ async def create(request: Request, response: Response, parts: Given, options: As
         **problems(ValidationFailed, DependencyUnavailable),
     },
 )
-async def list_all(parts: Given, page_size: ListSize = 0, page_token: PageToken = None, state: State = None) -> AnalysisPage:
+async def list_all(
+    parts: Given, caller: Client, page_size: ListSize = 0, page_token: PageToken = None, state: State = None
+) -> AnalysisPage:
     """Newest first."""
     size = paging.page_size(page_size, default=LIST_DEFAULT, most=LIST_MOST)
     try:
-        page = await parts.queue.list(state=state, limit=size, cursor=page_token)
+        page = await parts.queue.list(tenant=caller.tenant, state=state, limit=size, cursor=page_token)
     except ValueError:
         raise paging.invalid_token() from None
     return AnalysisPage(analyses=tuple(map(Analysis.of, page.jobs)), next_page_token=page.next_cursor)
@@ -129,9 +167,9 @@ async def list_all(parts: Given, page_size: ListSize = 0, page_token: PageToken 
         **problems(JobNotFound, DependencyUnavailable),
     },
 )
-async def read(analysis_id: AnalysisId, response: Response, parts: Given) -> Analysis:
+async def read(analysis_id: AnalysisId, response: Response, parts: Given, caller: Client) -> Analysis:
     """Its state, progress, timings and, if it failed, why. While it is not final, `Retry-After` says when to ask again."""
-    return show(await parts.queue.get(analysis_id), response)
+    return show(await parts.queue.get(analysis_id, tenant=caller.tenant), response)
 
 
 @router.post(
@@ -142,9 +180,9 @@ async def read(analysis_id: AnalysisId, response: Response, parts: Given) -> Ana
         **problems(JobNotFound, StateConflict, DependencyUnavailable),
     },
 )
-async def cancel(analysis_id: AnalysisId, response: Response, parts: Given) -> Analysis:
+async def cancel(analysis_id: AnalysisId, response: Response, parts: Given, caller: Client) -> Analysis:
     """A queued one is canceled at once; a running one stops at its next frame, and says `cancel_requested` until then."""
-    return show(await parts.queue.cancel(analysis_id), response)
+    return show(await parts.queue.cancel(analysis_id, tenant=caller.tenant), response)
 
 
 @router.delete(
@@ -153,41 +191,28 @@ async def cancel(analysis_id: AnalysisId, response: Response, parts: Given) -> A
     status_code=HTTPStatus.NO_CONTENT,
     responses={204: {"description": "The video, the result and the record are gone."}, **problems(JobNotFound, DependencyUnavailable)},
 )
-async def delete(analysis_id: AnalysisId, parts: Given) -> None:
+async def delete(analysis_id: AnalysisId, parts: Given, caller: Client) -> None:
     """The video and the result are deleted from the disk before the answer; a running analysis stops. Afterwards its id is unknown."""
     # The files first: if the record cannot be removed then, the same request can be sent again.
-    had_files = await to_thread.run_sync(parts.videos.delete, analysis_id)
+    had_files = await to_thread.run_sync(delete_files, parts.videos, analysis_id, caller.tenant)
     try:
-        await parts.queue.delete(analysis_id)
+        await parts.queue.delete(analysis_id, tenant=caller.tenant)
     except JobNotFound:  # files may outlive their record, which Redis forgets after a time
         if not had_files:
             raise
+
+
+def delete_files(videos: Videos, analysis_id: str, tenant: Tenant) -> bool:
+    """Whether there were any. Raises JobNotFound, and touches none, when they are another tenant's: the files say so themselves."""
+    try:
+        if videos.manifest(analysis_id).tenant != tenant:
+            raise JobNotFound
+    except MediaMissing:
+        return False
+    return videos.delete(analysis_id)
 
 
 def show(job: Job, response: Response) -> Analysis:
     if job.state not in FINAL_STATES:
         response.headers["Retry-After"] = POLL_AFTER_S
     return Analysis.of(job)
-
-
-def job_of(job_id: str, received: Received, options: Options) -> Job:
-    return Job(
-        id=job_id,
-        size_bytes=received.size_bytes,
-        sha256=received.sha256,
-        options=options,
-        created_ms=time.time_ns() // 1_000_000,
-    )
-
-
-@asynccontextmanager
-async def nothing_left_on_failure(videos: Videos, job_id: str) -> AsyncIterator[None]:
-    """Whatever goes wrong inside, the client going away and the server stopping included, no byte of the upload stays."""
-    try:
-        yield
-    except Exception:
-        await to_thread.run_sync(videos.delete, job_id)
-        raise
-    except asyncio.CancelledError:
-        videos.delete(job_id)  # the server is stopping, and waits for nobody: now or never
-        raise

@@ -10,12 +10,16 @@ from services.web.errors import DependencyUnavailable, RequestError, ValidationF
 from services.web.openapi import Responses, documented
 from services.web.problems import Problems
 from shared.errors import (
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    IdempotencyRequestInProgress,
     JobNotFound,
     MediaEmpty,
     MienError,
     ModelContractMismatch,
     ModelDigestMismatch,
     ModelVersionUnavailable,
+    QueueFull,
     ReleaseUnsigned,
     ResultGone,
     ResultNotReady,
@@ -57,16 +61,20 @@ class ModelCardMissing(RequestError):
 
 STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
     **web.STATUSES,
+    IdempotencyKeyInvalid: HTTPStatus.BAD_REQUEST,
     JobNotFound: HTTPStatus.NOT_FOUND,
     ModelVersionUnavailable: HTTPStatus.NOT_FOUND,
     ModelCardMissing: HTTPStatus.NOT_FOUND,
     UploadTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     StateConflict: HTTPStatus.CONFLICT,
+    IdempotencyRequestInProgress: HTTPStatus.CONFLICT,
     ResultNotReady: HTTPStatus.CONFLICT,
     ResultGone: HTTPStatus.GONE,
     UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     MediaEmpty: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     ResultUnreadable: HTTPStatus.INTERNAL_SERVER_ERROR,
     ModelContractMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
     ModelDigestMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -75,7 +83,7 @@ STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
 
 PROBLEMS: Final = Problems(
     statuses=STATUS,
-    retry_after_s={**web.RETRY_AFTER_S, ResultNotReady: 1},
+    retry_after_s={**web.RETRY_AFTER_S, ResultNotReady: 1, IdempotencyRequestInProgress: 1, QueueFull: 10},
     shape=Problem,
     examples={
         ValidationFailed: {

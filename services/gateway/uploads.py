@@ -73,9 +73,14 @@ def open_body(headers: Headers, *, max_bytes: int) -> Body:
     """
     body = body_of(headers)
     overhead = 0 if isinstance(body, RawBody) else MAX_OVERHEAD_BYTES
-    if int(headers.get("content-length", 0)) > max_bytes + overhead:
+    if announced_bytes(headers) > max_bytes + overhead:
         raise too_large(max_bytes)
     return body
+
+
+def announced_bytes(headers: Headers) -> int:
+    """0 of a body whose length nobody knows yet."""
+    return int(headers.get("content-length", 0))
 
 
 def body_of(headers: Headers) -> Body:

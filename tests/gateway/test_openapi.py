@@ -42,14 +42,14 @@ def test_both_kinds_of_body_are_described(schema: dict[str, Any]) -> None:
     form = content["multipart/form-data"]["schema"]
     assert (form["required"], set(form["properties"])) == (["video"], {"video", *Options.model_fields})
     asked = {parameter["name"] for parameter in schema["paths"]["/v1/analyses"]["post"]["parameters"]}
-    assert asked == set(Options.model_fields)
+    assert asked == {"idempotency-key", *Options.model_fields}
     assert all(it["description"] for it in form["properties"].values())
 
 
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", "/v1/analyses", {"202", "400", "404", "408", "413", "415", "422", "500", "503", "507"}),
+        ("post", "/v1/analyses", {"202", "400", "404", "408", "409", "413", "415", "422", "429", "500", "503", "507"}),
         ("get", "/v1/analyses", {"200", "422", "500", "503"}),
         ("get", "/v1/analyses/{analysis_id}", {"200", "404", "500", "503"}),
         ("delete", "/v1/analyses/{analysis_id}", {"204", "404", "500", "503"}),
