@@ -12,12 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deploy.clip import make_clip
-from tests.bench import compiling, detection, serving, training, triton, upload
+from tests.bench import compiling, detection, lowlight, serving, training, triton, upload
 from tests.bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[Path, Path], list[Figure]]] = {
     "serving": serving.run,
     "detection": detection.run,
+    "lowlight": lowlight.run,
     "upload": upload.run,
     "triton": triton.run,
     "training": training.run,

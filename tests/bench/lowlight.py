@@ -10,6 +10,7 @@ training holds out, so that neither the release nor the generator has seen them.
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -102,12 +103,10 @@ def some_frames(video: Path) -> list[Pixels]:
 
 
 def rule_cost(frames: Sequence[Pixels], find: Callable[[Sequence[Pixels]], list[Boxes]]) -> Iterator[tuple[str, float]]:
-    brightening = Lowlight(method="none").brightening(Enhance.AUTO)
     looked = [seconds(partial(Lowlight(method="gamma").brightening(Enhance.AUTO).frames, [frame])) for frame in frames]
     found = [seconds(partial(find, [frame])) for frame in frames]
     yield ", over detection's", statistics.median(looked) / statistics.median(found)
     yield ", in milliseconds", statistics.median(looked) * 1000
-    assert brightening.report().frames == 0
 
 
 def cost(method: str, frames: Sequence[Pixels], find: Callable[[Sequence[Pixels]], list[Boxes]]) -> float:
@@ -257,7 +256,10 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=331, help="pictures")
     asked = parser.parse_args()
     pictures = held_out(asked.faces, most=asked.most)
-    rows = list(outcomes(pictures, asked.methods, classifier(asked.release)))
+    rows = []
+    for row in outcomes(pictures, asked.methods, classifier(asked.release)):
+        print(row, file=sys.stderr, flush=True)
+        rows.append(row)
     print(f"{len(pictures)} pictures of held-out people\n")
     print(table(rows, lambda row: row.recall, heading="faces found, %"), "\n")
     print(table(rows, lambda row: row.accuracy, heading="expressions right, %"), "\n")

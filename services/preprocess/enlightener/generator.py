@@ -46,7 +46,7 @@ class Generator:
         """One frame, uint8 (H, W, 3), in its own size."""
         factors = self._factors(rgb_hwc)[None, None]
         whole = nn.functional.interpolate(factors, size=rgb_hwc.shape[:2], mode="bilinear", align_corners=False)[0, 0, :, :, None]
-        colours = torch.from_numpy(rgb_hwc).float().mul_(1 / 255)
+        colours = torch.from_numpy(rgb_hwc.astype(np.float32)).mul_(1 / 255)
         brighter = colours * whole
         scaled = brighter.div_((brighter - colours).add_(1)).mul_(255).round_()
         return scaled.to(torch.uint8).numpy()
@@ -88,7 +88,10 @@ def luma(pictures: Tensor) -> Tensor:
 
 def smooth(lumas: Tensor) -> Tensor:
     """The mean around each place; at the edges, of what there is."""
-    return nn.functional.avg_pool2d(lumas, SMOOTH_PX, stride=1, padding=SMOOTH_PX // 2, count_include_pad=False)
+    for sides in ((SMOOTH_PX, 1), (1, SMOOTH_PX)):  # one direction after the other gives the same mean for a tenth of the work
+        padding = (sides[0] // 2, sides[1] // 2)
+        lumas = nn.functional.avg_pool2d(lumas, sides, stride=1, padding=padding, count_include_pad=False)
+    return lumas
 
 
 def odds(lumas: Tensor) -> Tensor:
