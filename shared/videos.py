@@ -89,13 +89,19 @@ class Videos:
         return self._incoming / job_id
 
     def accept(self, job: Job, idempotency: Idempotency | None = None) -> None:
-        """Turn a fully received upload into an analysis folder, durably. After this the job can be promised."""
+        """Turn a fully received upload into an analysis folder, durably. After this the job can be promised.
+
+        Goes on where a process that was killed in here has stopped. Raises MediaMissing when there is no such upload.
+        """
         with storage_errors():
             folder = self._incoming / f"{job.id}.folder"
-            folder.mkdir()
-            with self.incoming(job.id).open("rb") as file:
+            folder.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError), self.incoming(job.id).open("rb") as file:
                 os.fsync(file.fileno())
-            self.incoming(job.id).rename(folder / "video")
+                self.incoming(job.id).rename(folder / "video")
+            if not (folder / "video").exists():
+                folder.rmdir()
+                raise MediaMissing
             if idempotency:
                 write_durably(folder / "idempotency.json", idempotency.model_dump_json().encode())
             write_durably(folder / "manifest.json", job.model_dump_json(indent=1).encode())
@@ -169,6 +175,11 @@ class Videos:
             except ValidationError as error:
                 raise ResultUnreadable from error
 
+    def windows_bytes(self, job_id: str) -> int:
+        """Size of what attempts have shown so far: it differs when there is more to read."""
+        with storage_errors():
+            return sum(path.stat().st_size for path in (self._analyses / job_id).glob("windows-*.jsonl") if path.is_file())
+
     def write_result(self, result: Result, attempt: str = "") -> None:
         """Make an attempt's result durable; `attempt` is its lease's token. Raises MediaMissing when the analysis was deleted meanwhile."""
         self._write(result.id, result_name(attempt), result)
@@ -192,6 +203,11 @@ class Videos:
         with storage_errors():
             written = [(path.stat().st_mtime_ns, attempt_of(path)) for path in (self._analyses / job_id).glob("result*.json")]
         return [attempt for _, attempt in sorted(written)]
+
+    def drop_result(self, job_id: str, attempt: str) -> None:
+        """Remove a result that does not count, at once; upkeep would within minutes."""
+        with storage_errors():
+            self._result(job_id, attempt).unlink(missing_ok=True)
 
     def write_end(self, end: End) -> None:
         """Make durable how a job ended. Raises MediaMissing when the analysis was deleted meanwhile."""

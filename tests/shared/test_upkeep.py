@@ -310,6 +310,16 @@ def test_a_frozen_worker_overwrites_nothing(
     assert videos.results(job.id) == [lease.token]
 
 
+def test_a_result_that_does_not_count_can_be_dropped(videos: Videos, gateway: Gateway) -> None:
+    job = accept(videos, gateway)
+    videos.write_result(result(job.id), "a" * 32)
+    videos.write_result(result(job.id), "b" * 32)
+    assert videos.results(job.id) == ["a" * 32, "b" * 32]
+    for _ in range(2):
+        videos.drop_result(job.id, "a" * 32)
+    assert videos.results(job.id) == ["b" * 32]
+
+
 # --- what is past its time -------------------------------------------------------------------------------------------
 
 
