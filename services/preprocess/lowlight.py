@@ -16,7 +16,7 @@ from shared.jobs import Enhance
 from shared.results import Enhancement
 
 DEFAULT_METHOD: Final = "enlightengan"
-"""What `tests.bench.lowlight` found to bring back the most; gamma, at a tenth of the cost, comes next."""
+"""What `tests.bench.lowlight` found to bring back the most; gamma, at less than a tenth of the cost, comes next."""
 
 DARK_BELOW: Final = 0.35
 """The luminance rule: a picture with less light than this, as `services.preprocess.luminance` measures it, is brightened."""
