@@ -7,6 +7,7 @@ import uvicorn
 from services.gateway.app import create_app
 from services.gateway.published import Models
 from services.gateway.settings import Settings
+from services.web.limits import PerDay, PerMinute
 from services.gateway.uploads import UploadLimits
 from services.web import server
 from shared import logs
@@ -19,7 +20,12 @@ def main() -> None:
     settings = Settings()
     logs.configure("gateway")
     quieten()
-    guard = server.guarded(settings.host, settings.api_keys)
+    guard = server.guarded(
+        settings.host,
+        settings.api_keys,
+        requests=PerMinute(settings.requests_per_minute),
+        videos=PerDay(settings.videos_per_day, redis_url=settings.redis_url),
+    )
     app = create_app(
         queue=GatewayQueue(settings.redis_url),
         videos=Videos(settings.data),

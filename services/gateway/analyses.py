@@ -20,7 +20,7 @@ from services.gateway.schemas import EXAMPLE_ID, Analysis, AnalysisPage
 from services.gateway.uploads import announced_bytes, open_body, receive
 from services.web import paging
 from services.web.errors import DependencyUnavailable, MalformedRequest, ValidationFailed
-from services.web.guard import Caller, client
+from services.web.guard import Caller, client, poster
 from services.web.openapi import RETRY_AFTER_HEADER
 from services.web.paging import PageToken
 from shared.errors import (
@@ -74,6 +74,7 @@ ListSize = Annotated[int, Query(ge=0, description=f"Analyses at most. 0: {LIST_D
 @router.post(
     "",
     summary="Post a video",
+    dependencies=[Depends(poster)],
     status_code=HTTPStatus.ACCEPTED,
     openapi_extra={"requestBody": UPLOAD_BODY},
     responses={

@@ -46,7 +46,7 @@ FAILURES: Final = (
 
 
 def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_http: str, limits: UploadLimits, guard: Guard) -> FastAPI:
-    """The gateway as an ASGI app. It owns `queue` from here on: it is closed when the app stops."""
+    """The gateway as an ASGI app. It owns `queue` and `guard` from here on: they are closed when the app stops."""
     metrics = Metrics()
 
     @asynccontextmanager
@@ -71,6 +71,7 @@ def create_app(*, queue: GatewayQueue, videos: Videos, models: Models, triton_ht
     return assemble(
         title="Mien",
         description=DESCRIPTION,
+        await guard.close()
         tags=TAGS,
         routers=(analyses.router, findings.router, model_routes.router, operations.ROUTER, catalogue.router(), page.router),
         problems=PROBLEMS,

@@ -16,11 +16,12 @@ from services.gateway.parts import Given
 from services.gateway.problems import ModelCardMissing, problems
 from services.web import paging
 from services.web.errors import DependencyUnavailable, ValidationFailed
+from services.web.guard import anybody
 from services.web.paging import PageToken
 from shared.errors import ModelContractMismatch, ModelDigestMismatch, ModelVersionUnavailable, ReleaseUnsigned
 from shared.queue import Alias, GatewayQueue
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(anybody)])
 
 VERSION: Final = re.compile(r"[1-9][0-9]{0,5}")
 ALIASES: Final[Mapping[str, Alias]] = {name: name for name in get_args(Alias)}

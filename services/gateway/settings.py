@@ -19,6 +19,10 @@ class Settings(BaseSettings):
     """Port to listen on; 0 takes a free one."""
     api_keys: Path | None = None
     """Folder of API keys, see `services.web.keys`. Without a key in it the service listens to this machine only, and to everybody there."""
+    requests_per_minute: int = Field(default=6000, gt=0)
+    """Of one tenant, to one gateway. Without keys nobody is counted."""
+    videos_per_day: int = Field(default=10_000, gt=0)
+    """That one tenant posts, to all gateways together."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Where the job queue lives."""
     data: Path = Path("data")

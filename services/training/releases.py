@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Final, get_args
 
 from anyio import to_thread
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from services.training.parts import Given, Parts
 from services.training.problems import problems
@@ -19,6 +19,7 @@ from services.training.schemas import (
     ReleaseList,
 )
 from services.web.errors import DependencyUnavailable, ValidationFailed
+from services.web.guard import CHANGING, reader
 from shared import releases
 from shared.errors import (
     InferenceError,
@@ -44,7 +45,7 @@ from shared.releases import Release
 from shared.videos import storage_errors
 from training.comparison import Comparison, compare
 
-router = APIRouter(prefix="/v1", tags=["releases"])
+router = APIRouter(prefix="/v1", tags=["releases"], dependencies=[Depends(reader)])
 
 ALIASES: Final[tuple[Alias, ...]] = get_args(Alias)
 POLL_AFTER_S: Final = "2"
@@ -90,6 +91,7 @@ async def read(version: Version, parts: Given) -> PublishedRelease:
     "/releases",
     summary="Publish a candidate",
     status_code=HTTPStatus.ACCEPTED,
+    dependencies=CHANGING,
     responses={
         202: {
             "description": "The candidate is going to be measured against the champion, and published if it is good enough.",
@@ -130,6 +132,7 @@ async def read_publication(publication_id: PublicationId, response: Response, pa
 @router.post(
     "/publications/{publication_id}:cancel",
     summary="Stop a publication",
+    dependencies=CHANGING,
     responses=problems(PublicationNotFound, PublicationOver, DependencyUnavailable),
 )
 async def cancel_publication(publication_id: PublicationId, parts: Given) -> PublicationStatus:
@@ -142,6 +145,7 @@ async def cancel_publication(publication_id: PublicationId, parts: Given) -> Pub
 @router.post(
     "/releases/{version}:promote",
     summary="Make a release champion",
+    dependencies=CHANGING,
     responses=problems(ModelVersionUnavailable, *UNSERVABLE, *UNLOADABLE, PublicationConflict, ValidationFailed, DependencyUnavailable),
 )
 async def promote(version: Version, parts: Given) -> Champion:
@@ -152,6 +156,7 @@ async def promote(version: Version, parts: Given) -> Champion:
 @router.post(
     "/aliases/champion:rollback",
     summary="Take the last promotion back",
+    dependencies=CHANGING,
     responses=problems(NothingToRollBack, ModelVersionUnavailable, *UNSERVABLE, *UNLOADABLE, DependencyUnavailable),
 )
 async def rollback(parts: Given) -> Champion:

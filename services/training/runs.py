@@ -15,6 +15,7 @@ from services.training.problems import problems
 from services.training.schemas import EXAMPLE_RUN, RunItem, RunPage, TrainingRun
 from services.web import paging
 from services.web.errors import BodyTooLarge, DependencyUnavailable, ValidationFailed
+from services.web.guard import CHANGING, reader
 from shared.errors import InsufficientStorage, RunConflict, RunMismatch, RunNotFound
 from shared.jobs import FINAL_STATES, JobState
 from training import news, report
@@ -22,7 +23,7 @@ from training.plan import Plan
 from training.record import Record
 from training.runs import Run, Runs, RunStatus, id_of_text
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[Depends(reader)])
 
 LIST_DEFAULT, LIST_MOST = 50, 500
 LOCATION: Final = {
@@ -58,6 +59,7 @@ LastEventId = Annotated[str | None, Header(description="`id` of the last event y
 @router.post(
     "",
     summary="Start a run",
+    dependencies=CHANGING,
     status_code=HTTPStatus.ACCEPTED,
     responses={
         202: {"description": "The run is promised: it outlives this server.", "headers": LOCATION},
@@ -137,13 +139,23 @@ async def read_report(run: Known, parts: Given) -> Markdown:
     return Markdown(report.render(found, run.plan))
 
 
-@router.post("/{run_id}:cancel", summary="Stop a run", responses=problems(RunNotFound, RunConflict, DependencyUnavailable))
+@router.post(
+    "/{run_id}:cancel",
+    summary="Stop a run",
+    dependencies=CHANGING,
+    responses=problems(RunNotFound, RunConflict, DependencyUnavailable),
+)
 async def cancel(run: Known, parts: Given) -> TrainingRun:
     """A queued one is canceled at once; a running one within seconds, and says `cancel_requested` until then."""
     return await status(parts.runs, await to_thread.run_sync(parts.runs.cancel, run.id))
 
 
-@router.post("/{run_id}:resume", summary="Let a run go on", responses=problems(RunNotFound, RunConflict, DependencyUnavailable))
+@router.post(
+    "/{run_id}:resume",
+    summary="Let a run go on",
+    dependencies=CHANGING,
+    responses=problems(RunNotFound, RunConflict, DependencyUnavailable),
+)
 async def resume(run: Known, parts: Given) -> TrainingRun:
     """One that failed or was canceled is queued again, and goes on from its last finished epoch."""
     resumed = await to_thread.run_sync(parts.runs.resume, run.id)
@@ -154,6 +166,7 @@ async def resume(run: Known, parts: Given) -> TrainingRun:
 @router.delete(
     "/{run_id}",
     summary="Remove a run",
+    dependencies=CHANGING,
     status_code=HTTPStatus.NO_CONTENT,
     responses={204: {"description": "Everything that it left is gone."}, **problems(RunNotFound, RunConflict, DependencyUnavailable)},
 )

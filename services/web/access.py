@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.web.limits import rate_limit_headers
 from services.web.metrics import RequestMetrics
 from services.web.problems import CLIENT_CLOSED_REQUEST, Problems
 from shared.errors import InternalError
@@ -44,7 +45,9 @@ class Access:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = message["status"], perf_counter() - started
-                add_headers(MutableHeaders(scope=message), request_id=request_id, path=scope["path"])
+                headers = MutableHeaders(scope=message)
+                add_headers(headers, request_id=request_id, path=scope["path"])
+                headers.update(rate_limit_headers(scope["state"].get("standings", ())))
             await send(message)
 
         try:

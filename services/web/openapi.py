@@ -7,9 +7,11 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from services.web.errors import DependencyUnavailable, Forbidden, Unauthenticated, UseNotPermitted
 from services.web.problems import PROBLEM_JSON, Problems
 from services.web.schemas import Problem
-from shared.errors import InternalError, MienError
+from shared.errors import InternalError, MienError, QuotaExceeded
+from shared.keys import Role
 
 SCHEMAS: Final = "#/components/schemas/{model}"
 PROBLEM: Final = "Problem"
@@ -22,6 +24,18 @@ REQUEST_ID_HEADER: Final = {
     "schema": {"type": "string", "examples": ["6f1f7f0f9b5c4d0c8f9f0a1b2c3d4e5f"]},
 }
 RETRY_AFTER_HEADER: Final = {"description": "Seconds to wait before asking again.", "schema": {"type": "integer", "examples": [1]}}
+
+RATE_LIMIT_HEADERS: Final = {
+    "RateLimit-Policy": {
+        "description": "How much a tenant may: quota `q` in a window of `w` seconds.",
+        "schema": {"type": "string", "examples": ['"requests";q=6000;w=60']},
+    },
+    "RateLimit": {
+        "description": "How much is left of it: `r`, and `t` seconds until there is the whole quota again.",
+        "schema": {"type": "string", "examples": ['"requests";r=5998;t=41']},
+    },
+}
+"""Of answers to a caller with a key."""
 
 Responses = dict[int | str, dict[str, Any]]
 """What a route takes as `responses`."""
@@ -64,9 +78,40 @@ def described(app: FastAPI, problems: Problems) -> dict[str, Any]:
         add_schemas(schema["components"]["schemas"], problems.shape)
         for path in schema["paths"].values():
             for operation in path.values():
+                guard(operation, problems)
                 tidy(operation["responses"])
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def guard(operation: dict[str, Any], problems: Problems) -> None:
+    """What is said of a route that takes a key: which roles open it, and how it is refused."""
+    if "security" not in operation:
+        return
+    ((scheme, named),) = operation["security"][0].items()
+    roles = narrowest(named)
+    operation["security"] = [{scheme: [role]} for role in roles]
+    refusals = [Unauthenticated, Forbidden, QuotaExceeded, DependencyUnavailable, *([UseNotPermitted] if roles == [Role.CLIENT] else [])]
+    for status, response in documented(problems, *refusals).items():
+        add(operation["responses"].setdefault(str(status), response), response)
+    operation["responses"] = dict(sorted(operation["responses"].items()))
+    for response in operation["responses"].values():
+        response["headers"] = {**RATE_LIMIT_HEADERS, **response.get("headers", {})}
+
+
+def narrowest(named: Sequence[str]) -> list[str]:
+    """The roles of which a key needs one, where a router and its route each name theirs, such as `ops|publisher` and `publisher`."""
+    return sorted(set.intersection(*(set(roles.split("|")) for roles in named)))
+
+
+def add(response: dict[str, Any], more: dict[str, Any]) -> None:
+    """Errors to those of the same status that a route lists itself."""
+    examples = response["content"][PROBLEM_JSON]["examples"]
+    missing = {code: it for code, it in more["content"][PROBLEM_JSON]["examples"].items() if code not in examples}
+    if missing:
+        response["description"] = " ".join([response["description"], *(f"`{code}`: {it['summary']}" for code, it in missing.items())])
+        examples |= missing
+    response["headers"] = {**more.get("headers", {}), **response.get("headers", {})}
 
 
 def tidy(responses: dict[str, Any]) -> None:

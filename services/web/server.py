@@ -9,11 +9,12 @@ from fastapi import FastAPI
 
 from services.web.guard import Guard, guard_of_host
 from shared.errors import MienError
+from services.web.limits import Limit
 
 log = logging.getLogger(__name__)
 
 
-def guarded(host: str, api_keys: Path | None) -> Guard:
+def guarded(host: str, api_keys: Path | None, *, requests: Limit | None = None, videos: Limit | None = None) -> Guard:
     """The guard of a service that is to listen on `host`. Without the key that this takes, the process ends here, and says why."""
     try:
         return guard_of_host(host, api_keys)
