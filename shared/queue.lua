@@ -5,6 +5,7 @@
                                      lease        token of the attempt that holds the job, or that ended it: its result counts
                                      errors       attempts that ended in an error worth another try
                                      crashes      attempts whose decoder died of the video
+                                     revision     grows with every change that a client can see, also over a Redis that lost its data
                                      waiting_ms   when the job was first handed back because no model answered, since it last got somewhere
                                      accepted_ms  when the job came to be known here
                                      key, fingerprint   those of shared.idempotency, when the request had a key
@@ -21,6 +22,10 @@
     mien:queued_bytes      string  size of the videos of all queued jobs
     mien:ended             zset    final jobs whose folder is still to be tidied: id by the time of the end
     mien:expires           zset    final jobs, as in mien:jobs:all, by the time at which they are forgotten
+    mien:announcements     zset    final jobs of whose end nobody was told yet: id by the time at which to see to it. `deliveries.lua` does
+    mien:announced:<id>    set     the deliveries about a job, each of them a hash mien:delivery:<id> of that script
+    mien:gone:<id>         string  for a while: whose a job was that was deleted or forgotten, and nothing else about it
+    mien:generation        string  names the data that this Redis has: another one is another life, begun with nothing
     mien:deleted:<id>      string  for an hour: whoever read the job's manifest before it was deleted must not bring it back
     mien:idempotency:<key> hash    holder: the request that is being answered, or id and fingerprint: the job that it made
     mien:worked            string  when a worker last held a lease
@@ -44,6 +49,8 @@ local LEASES, GROUP, CONSUMER = 'mien:leases', 'workers', 'worker'
 local TURNS, NUMBER, ARRIVALS = 'mien:turns', 'mien:number', 'mien:arrivals'
 local DELAYED, QUEUED_BYTES = 'mien:delayed', 'mien:queued_bytes'
 local ENDED, EXPIRES, WORKED, ALIASES = 'mien:ended', 'mien:expires', 'mien:worked', 'mien:aliases'
+local ANNOUNCEMENTS = 'mien:announcements'
+local GENERATION = 'mien:generation'
 local WAITING = '{"stage":"waiting"}'
 local KEEP_MS = 7 * 24 * 3600 * 1000
 local HANDED_BACK_MS = 30 * 24 * 3600 * 1000 -- the idle time of an entry that was handed back: free for anyone at any time
@@ -51,6 +58,7 @@ local LONGEST_BACKOFF_MS = 10 * 60 * 1000
 local KEEP_VERSIONS = 20                     -- of an alias's history
 local BATCH = 100                            -- how much one call tidies up, so that none takes long
 local TOMBSTONE_MS = 3600 * 1000
+local GONE_MS = 7 * 24 * 3600 * 1000
 
 local function now()
   local time = redis.call('TIME')
@@ -59,7 +67,10 @@ end
 
 local function record(id) return 'mien:job:' .. id end
 local function waiting(tenant) return 'mien:waiting:' .. tenant end
+local function announced(id) return 'mien:announced:' .. id end
+local function delivery(id) return 'mien:delivery:' .. id end
 local function tombstone(id) return 'mien:deleted:' .. id end
+local function gone(id) return 'mien:gone:' .. id end
 local function idempotency(key) return 'mien:idempotency:' .. key end
 local function index(name) return 'mien:jobs:' .. name end
 local function history(name) return 'mien:alias:' .. name end
@@ -113,10 +124,16 @@ local function leave_state(id)
   if not exists(index('queued')) then redis.call('DEL', QUEUED_BYTES) end
 end
 
+-- The clock keeps a revision above all that were given out before data was lost.
+local function changed(id)
+  redis.call('HSET', record(id), 'revision', math.max(now(), (get(id, 'revision') or 0) + 1))
+end
+
 local function enter_first(id, state)
   enlist(id, state)
   if state == 'queued' then redis.call('INCRBY', QUEUED_BYTES, get(id, 'size_bytes')) end
   redis.call('HSET', record(id), 'state', state)
+  changed(id)
 end
 
 -- The one place where a state is changed.
@@ -127,8 +144,9 @@ end
 
 local function to_be_tidied(id, at) redis.call('ZADD', ENDED, at, id) end
 
--- What becomes of a final job: its folder is tidied soon, and in some days it is forgotten.
+-- What becomes of a final job: whoever asked for it is told, its folder is tidied soon, and in some days it is forgotten.
 local function schedule_end(id, ended_ms)
+  redis.call('ZADD', ANNOUNCEMENTS, now(), id)
   to_be_tidied(id, ended_ms)
   redis.call('ZADD', EXPIRES, ended_ms + KEEP_MS, place(id))
 end
@@ -148,6 +166,9 @@ local function forget(id)
   delist(id, 'all')
   redis.call('ZREM', EXPIRES, member)
   redis.call('ZREM', ENDED, id)
+  redis.call('ZREM', ANNOUNCEMENTS, id)
+  for _, name in ipairs(redis.call('SMEMBERS', announced(id))) do redis.call('DEL', delivery(name)) end
+  redis.call('DEL', announced(id))
   if key and redis.call('HGET', idempotency(key), 'id') == id then redis.call('DEL', idempotency(key)) end
   redis.call('DEL', record(id))
 end
@@ -164,8 +185,19 @@ local function is_known(id, tenant)
   return tenant == '' or get(id, 'tenant') == tenant
 end
 
+local function mourn(id) redis.call('SET', gone(id), get(id, 'tenant'), 'PX', GONE_MS) end
+
 local function forget_expired(at)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', at, 'LIMIT', 0, BATCH)) do forget(id_of(member)) end
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', at, 'LIMIT', 0, BATCH)) do
+    mourn(id_of(member))
+    forget(id_of(member))
+  end
+end
+
+-- Why a job is not known: 'gone' to a tenant who had it once, '' to everybody else.
+local function absence(id, tenant)
+  local whose = get(id, 'tenant') or redis.call('GET', gone(id))
+  return whose and (tenant == '' or tenant == whose) and 'gone' or ''
 end
 
 local function enqueue_due(at)
@@ -231,6 +263,14 @@ local function held(id, token) -- the answer to a beat or a report
   if not holds(id, token) then return 'lost' end
   if cancel_requested(id) then return 'cancel' end
   return 'held'
+end
+
+local function show(id, token, field, value) -- of a running job, to its client
+  if holds(id, token) then
+    redis.call('HSET', record(id), field, value)
+    changed(id)
+  end
+  return held(id, token)
 end
 
 -- End a job once: 1 when this attempt did it, now or in a call whose reply was lost; 0 when it may not.
@@ -303,9 +343,17 @@ function commands.drop_key(key, holder)
   if redis.call('HGET', idempotency(key), 'holder') == holder then redis.call('DEL', idempotency(key)) end
 end
 
+-- The record, or the one word of why there is none.
 function commands.get(id, tenant)
-  if not is_known(id, tenant) then return {} end
+  if not is_known(id, tenant) then return {absence(id, tenant)} end
   return redis.call('HGETALL', record(id))
+end
+
+-- What each job's record has come to, '' for those that are not known to the service.
+function commands.revisions(...)
+  local revisions = {}
+  for i, id in ipairs({...}) do revisions[i] = is_known(id, '') and (get(id, 'revision') or '0') or '' end
+  return revisions
 end
 
 -- Goes on behind what has expired, so that only the end of the list makes a page short.
@@ -315,8 +363,7 @@ function commands.list(tenant, name, before, limit)
   repeat
     local members = redis.call('ZREVRANGEBYLEX', index(whose .. name), before, '-', 'LIMIT', 0, limit - #jobs)
     for _, member in ipairs(members) do
-      local fields = commands.get(id_of(member), tenant)
-      if #fields > 0 then table.insert(jobs, fields) end
+      if is_known(id_of(member), tenant) then table.insert(jobs, commands.get(id_of(member), tenant)) end
       before = '(' .. member
     end
   until #members == 0 or #jobs == tonumber(limit)
@@ -325,26 +372,31 @@ end
 
 -- Returns the state in which the job was found, and the record as it is now.
 function commands.cancel(id, tenant)
-  if not is_known(id, tenant) then return {'', {}} end
+  if not is_known(id, tenant) then return {'', commands.get(id, tenant)} end
   local state = get(id, 'state')
   if state == 'queued' then finish(id, 'canceled') end
-  if state == 'running' then redis.call('HSET', record(id), 'cancel_requested', 'true') end
+  if state == 'running' then
+    redis.call('HSET', record(id), 'cancel_requested', 'true')
+    changed(id)
+  end
   return {state, commands.get(id, tenant)}
 end
 
--- Whoever runs the job finds no record, so has lost its lease.
+-- Whoever runs the job finds no record, so has lost its lease. Returns nothing, or why there was no job.
 function commands.delete(id, tenant)
-  local known = exists(record(id))
-  if known and tenant ~= '' and get(id, 'tenant') ~= tenant then return 0 end
+  local known, why_not = exists(record(id)), absence(id, tenant)
+  if known and why_not == '' then return '' end
   redis.call('SET', tombstone(id), '', 'PX', TOMBSTONE_MS)
-  if not known then return 0 end
+  if not known then return why_not end
+  mourn(id)
   forget(id)
-  return 1
 end
 
 function commands.depth()
   local delayed = redis.call('ZCARD', DELAYED)
-  return {redis.call('ZCARD', index('queued')) - delayed, redis.call('ZCARD', index('running')), delayed}
+  local oldest = redis.call('ZRANGE', index('queued'), 0, 0)[1]
+  local age_ms = oldest and math.max(0, now() - get(id_of(oldest), 'accepted_ms')) or 0
+  return {redis.call('ZCARD', index('queued')) - delayed, redis.call('ZCARD', index('running')), delayed, age_ms}
 end
 
 -- the worker's --------------------------------------------------------------------------------------------------------
@@ -389,13 +441,11 @@ function commands.beat(id, token)
 end
 
 function commands.pin(id, token, release)
-  if holds(id, token) then redis.call('HSET', record(id), 'release', release) end
-  return held(id, token)
+  return show(id, token, 'release', release)
 end
 
 function commands.report(id, token, progress)
-  if holds(id, token) then redis.call('HSET', record(id), 'progress', progress) end
-  return held(id, token)
+  return show(id, token, 'progress', progress)
 end
 
 -- An attempt that lost its lease may still deliver, as long as nobody else has: the first to finish wins. What another one
@@ -487,6 +537,11 @@ function commands.restore(id, ...)
   if standing and standing ~= id then return 'repeated' end
   admit(job, ...)
   return 'restored'
+end
+
+function commands.generation(new)
+  redis.call('SET', GENERATION, new, 'NX')
+  return redis.call('GET', GENERATION)
 end
 
 -- Final jobs whose folder is to be tidied, if they ended at least `ago_ms` ago: {when it fell due, record} each.

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import StrEnum
 from typing import Any, Final, Literal
@@ -25,6 +25,7 @@ from shared.errors import (
     AttemptsExhausted,
     IdempotencyKeyReused,
     IdempotencyRequestInProgress,
+    Gone,
     JobNotFound,
     NothingToRollBack,
     QueueFull,
@@ -62,6 +63,8 @@ class Depth(Contract):
     running: int
     delayed: int
     """Waiting for their next try."""
+    oldest_s: float
+    """For how long the oldest job that is not running has been known; 0 when there is none."""
 
 
 class Limits(Contract):
@@ -72,6 +75,16 @@ class Limits(Contract):
     """Size of the videos of all queued jobs."""
     tenant_jobs: int = 500
     """Queued jobs of one tenant: fewer than all, so that none fills the queue alone."""
+
+
+class Look(Contract):
+    """A job at one moment."""
+
+    job: Job
+    attempt: str
+    """The attempt whose result counts: "" unless the job has succeeded."""
+    revision: int
+    """Grows with every change of the record."""
 
 
 class Beat(StrEnum):
@@ -106,6 +119,7 @@ class GatewayQueue:
     """
 
     def __init__(self, url: str, *, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self.url = url
         self._limits = limits
         self._call = ImpatientScript(url)
 
@@ -151,6 +165,19 @@ class GatewayQueue:
         job = _found(fields)
         return job, record_of(fields)["lease"] if job.state is JobState.SUCCEEDED else ""
 
+    async def look(self, job_id: str, *, tenant: Tenant | None = None) -> Look:
+        """The job as it is now, and what tells that from how it was before. Raises JobNotFound."""
+        fields = await self._call("get", job_id, tenant or "")
+        job = _found(fields)
+        record = record_of(fields)
+        attempt = record["lease"] if job.state is JobState.SUCCEEDED else ""
+        return Look(job=job, attempt=attempt, revision=int(record.get("revision", 0)))
+
+    async def revisions(self, job_ids: Sequence[str]) -> Mapping[str, int | None]:
+        """What the records of these jobs, at most 1,000, have come to; None of those that are not known."""
+        revisions = await self._call("revisions", *job_ids)
+        return {job_id: int(revision) if revision else None for job_id, revision in zip(job_ids, revisions, strict=True)}
+
     async def list(
         self, *, tenant: Tenant | None = None, state: JobState | None = None, limit: int = 20, cursor: str | None = None
     ) -> JobPage:
@@ -177,12 +204,13 @@ class GatewayQueue:
     async def delete(self, job_id: str, *, tenant: Tenant | None = None) -> None:
         """Forget a job, and the idempotency key it was asked for with. One that runs is told to stop at its next report, and its
         result is refused. To be called after its folder was deleted. Raises JobNotFound."""
-        if not await self._call("delete", job_id, tenant or ""):
-            raise JobNotFound(f"no analysis {job_id}")
+        why_not = await self._call("delete", job_id, tenant or "")
+        if why_not is not None:
+            raise _absence(why_not)
 
     async def depth(self) -> Depth:
-        queued, running, delayed = await self._call("depth")
-        return Depth(queued=queued, running=running, delayed=delayed)
+        queued, running, delayed, oldest_ms = await self._call("depth")
+        return Depth(queued=queued, running=running, delayed=delayed, oldest_s=oldest_ms / 1000)
 
     async def alias(self, name: Alias) -> int | None:
         """The version of the release with this alias."""

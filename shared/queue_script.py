@@ -1,6 +1,6 @@
 """How the queue's script is called: connections that reconnect by themselves, records as Redis hashes, errors of our own.
 
-The script, `queue.lua`, decides; nothing here knows what a command does.
+The script, `queue.lua` or `deliveries.lua`, decides; nothing here knows what a command does.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from shared.errors import QueueUnavailable
 from shared.idempotency import Idempotency
 from shared.jobs import Job
 
-_SCRIPT: Final = Path(__file__).with_name("queue.lua").read_text()
+QUEUE: Final = Path(__file__).with_name("queue.lua").read_text()
 _TEXT_FIELDS: Final = frozenset({"id", "tenant", "sha256", "state"})
 _LOST_CONNECTION: Final = (ConnectionError, TimeoutError, BusyLoadingError)
 _GATEWAY_ANSWERS_WITHIN_S: Final = 2.0
@@ -30,7 +30,7 @@ _GATEWAY_ANSWERS_WITHIN_S: Final = 2.0
 class ImpatientScript:
     """Asynchronous. Every call raises QueueUnavailable when Redis has not answered within 2 seconds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, script: str = QUEUE) -> None:
         self.redis = redis.asyncio.Redis.from_url(
             url,
             decode_responses=True,
@@ -39,7 +39,7 @@ class ImpatientScript:
             retry=AsyncRetry(ExponentialBackoff(cap=0.4, base=0.05), 4),
             retry_on_error=list(_LOST_CONNECTION),
         )
-        self._script = self.redis.register_script(_SCRIPT)
+        self._script = self.redis.register_script(script)
 
     async def __call__(self, command: str, *args: str | int) -> Any:
         with redis_errors():
@@ -70,7 +70,7 @@ class PatientScript:
             retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3),
             retry_on_error=list(_LOST_CONNECTION),
         )
-        self._script = self.redis.register_script(_SCRIPT)
+        self._script = self.redis.register_script(QUEUE)
 
     def __call__(self, command: str, *args: str | int) -> Any:
         with redis_errors():
