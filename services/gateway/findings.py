@@ -3,21 +3,22 @@
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from services.gateway import examples, pages
-from services.gateway.analyses import POLL_AFTER_S, AnalysisId
+from services.gateway.analyses import POLL_AFTER_S, AnalysisId, Client
 from services.gateway.parts import Given
 from services.gateway.problems import problems
 from services.gateway.schemas import ResultPage, WindowPage
 from services.web import paging
 from services.web.errors import DependencyUnavailable, ValidationFailed
+from services.web.guard import client
 from services.web.openapi import RETRY_AFTER_HEADER
 from services.web.paging import PageToken
 from shared.errors import JobNotFound, ResultGone, ResultNotReady, ResultUnreadable, StateConflict
 from shared.jobs import FINAL_STATES, Job, JobState
 
-router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
+router = APIRouter(prefix="/v1/analyses", tags=["analyses"], dependencies=[Depends(client)])
 
 SIZE_DEFAULT, SIZE_MOST = 500, 1000
 
@@ -32,12 +33,13 @@ Size = Annotated[int, Query(ge=0, description=f"Windows at most, over all tracks
         **problems(JobNotFound, StateConflict, ResultNotReady, ResultGone, ResultUnreadable, ValidationFailed, DependencyUnavailable),
     },
 )
-async def results(analysis_id: AnalysisId, parts: Given, page_size: Size = 0, page_token: PageToken = None) -> ResultPage:
+async def results(analysis_id: AnalysisId, parts: Given, caller: Client, page_size: Size = 0, page_token: PageToken = None) -> ResultPage:
     """The tracks with their timelines, a page of windows at a time and never more than 1 MiB."""
     start = paging.place_of(page_token)
-    require_result(await parts.queue.get(analysis_id))
+    job, attempt = await parts.queue.get_with_result(analysis_id, tenant=caller.tenant)
+    require_result(job)
     size = paging.page_size(page_size, default=SIZE_DEFAULT, most=SIZE_MOST)
-    return await to_thread.run_sync(lambda: pages.cut(parts.results.read(analysis_id), start=start, size=size))
+    return await to_thread.run_sync(lambda: pages.cut(parts.results.read(analysis_id, attempt), start=start, size=size))
 
 
 @router.get(
@@ -49,7 +51,7 @@ async def results(analysis_id: AnalysisId, parts: Given, page_size: Size = 0, pa
     },
 )
 async def windows(
-    analysis_id: AnalysisId, response: Response, parts: Given, page_size: Size = 0, page_token: PageToken = None
+    analysis_id: AnalysisId, response: Response, parts: Given, caller: Client, page_size: Size = 0, page_token: PageToken = None
 ) -> WindowPage:
     """The windows in the order in which they were finished: while the analysis runs, and afterwards.
 
@@ -58,10 +60,10 @@ async def windows(
     """
     first = paging.place_of(page_token)
     size = paging.page_size(page_size, default=SIZE_DEFAULT, most=SIZE_MOST)
-    job = await parts.queue.get(analysis_id)
+    job, attempt = await parts.queue.get_with_result(analysis_id, tenant=caller.tenant)
     if job.state not in FINAL_STATES:
         response.headers["Retry-After"] = POLL_AFTER_S
-    return await to_thread.run_sync(lambda: parts.windows.page(job, first=first, most=size))
+    return await to_thread.run_sync(lambda: parts.windows.page(job, attempt, first=first, most=size))
 
 
 def require_result(job: Job) -> None:

@@ -15,8 +15,8 @@ class Results:
 
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
-        self._read = lru_cache(maxsize=KEPT)(lambda job_id, _written_ns: videos.read_result(job_id))
+        self._read = lru_cache(maxsize=KEPT)(lambda job_id, attempt, _written_ns: videos.read_result(job_id, attempt))
 
-    def read(self, job_id: str) -> Result:
-        """As it is on the disk now. Raises what `Videos.read_result` does."""
-        return self._read(job_id, self._videos.result_written_ns(job_id))
+    def read(self, job_id: str, attempt: str) -> Result:
+        """What this attempt found, as it is on the disk now. Raises what `Videos.read_result` does."""
+        return self._read(job_id, attempt, self._videos.result_written_ns(job_id, attempt))

@@ -27,15 +27,15 @@ class Windows:
         self._videos = videos
         self._results = results
         self._order = lru_cache(maxsize=KEPT)(
-            lambda job_id, attempt, _written_ns: in_order(self._all(job_id, attempt), results.read(job_id))
+            lambda job_id, attempts, attempt, _written_ns: in_order(self._all(job_id, attempts), results.read(job_id, attempt))
         )
 
-    def page(self, job: Job, *, first: int, most: int) -> WindowPage:
-        """The windows at `most` places from `first` on; fewer, or none, where no more are finished.
+    def page(self, job: Job, attempt: str, *, first: int, most: int) -> WindowPage:
+        """The windows at `most` places from `first` on; fewer, or none, where no more are finished. `attempt` is whose result counts.
 
         Raises StorageError, and of an analysis that has succeeded ResultGone and ResultUnreadable.
         """
-        found = self._true(job, first, most + 1) if job.state is JobState.SUCCEEDED else self._shown(job, first, most + 1)
+        found = self._true(job, attempt, first, most + 1) if job.state is JobState.SUCCEEDED else self._shown(job, first, most + 1)
         is_last = job.state in FINAL_STATES and len(found) <= most
         return WindowPage(
             state=job.state,
@@ -47,15 +47,15 @@ class Windows:
         """As the attempt has shown them."""
         return self._videos.windows(job.id, job.attempts, first=first, most=most)
 
-    def _true(self, job: Job, first: int, most: int) -> Sequence[TrackWindow | None]:
+    def _true(self, job: Job, attempt: str, first: int, most: int) -> Sequence[TrackWindow | None]:
         """As the result has them."""
-        order = self._order(job.id, job.attempts, self._videos.result_written_ns(job.id))
-        slots = list(all_slots(self._results.read(job.id)))
+        order = self._order(job.id, job.attempts, attempt, self._videos.result_written_ns(job.id, attempt))
+        slots = list(all_slots(self._results.read(job.id, attempt)))
         return [None if number is None else window_of(slots[number]) for number in order[first : first + most]]
 
-    def _all(self, job_id: str, attempt: int) -> Iterator[TrackWindow]:
+    def _all(self, job_id: str, attempts: int) -> Iterator[TrackWindow]:
         first = 0
-        while some := self._videos.windows(job_id, attempt, first=first, most=AT_ONCE):
+        while some := self._videos.windows(job_id, attempts, first=first, most=AT_ONCE):
             yield from some
             first += len(some)
 

@@ -13,8 +13,10 @@ from prometheus_client import start_http_server
 from services.preprocess.analyze import analyze
 from services.preprocess.champion import Champion
 from services.preprocess.classifier import Classifier
-from services.preprocess.faces import FaceDetector
 from services.preprocess.keeper import Keeper
+from services.preprocess.limits import Limits
+from services.preprocess.lowlight import Lowlight
+from services.preprocess.search import FaceDetector
 from services.preprocess.settings import Settings
 from services.preprocess.worker import Worker
 from shared import logs
@@ -42,14 +44,19 @@ def build(settings: Settings) -> Worker:
     videos = Videos(settings.data)
     videos.prepare()
     queue = WorkerQueue(settings.redis_url, lease_s=settings.lease_s, max_attempts=settings.max_attempts)
-    detector = FaceDetector(device=device(settings.device))
     classifier = Classifier(url=settings.triton_grpc)
     trusted = TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else None
     return Worker(
         queue=queue,
         videos=videos,
         champion=Champion(queue=queue, models=settings.models, ready=classifier.ready, trusted=trusted),
-        analyze=partial(analyze, detector=detector, classifier=classifier, max_duration_ms=round(settings.max_duration_s * 1000)),
+        analyze=partial(
+            analyze,
+            detector=FaceDetector(device=device(settings.device)),
+            lowlight=Lowlight(),
+            classifier=classifier,
+            limits=Limits(max_duration_ms=round(settings.max_duration_s * 1000)),
+        ),
         keeper=Keeper(redis_url=settings.redis_url, lease_s=settings.lease_s, max_runtime_s=settings.max_runtime_s),
         grace_s=settings.grace_s,
         inference_deadline_s=settings.inference_deadline_s,

@@ -1,11 +1,11 @@
-"""Which release judges new jobs, and whether it can right now."""
+"""Which release judges a job, and whether it can right now."""
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from shared import releases
-from shared.errors import ModelVersionUnavailable, ReleaseError
+from shared.errors import InferenceUnavailable, ModelVersionUnavailable, ReleaseError
 from shared.queue import CHAMPION, WorkerQueue
 from shared.releases import Release
 from shared.signatures import TrustedKeys
@@ -22,7 +22,7 @@ class Champion:
         self._models = models
         self._ready = ready
         self._trusted = trusted
-        self._release: Release | None = None
+        self._known: dict[int, Release] = {}
         self._trouble = ""
 
     def serving(self) -> Release | None:
@@ -38,6 +38,16 @@ class Champion:
         self._note("")
         return release
 
+    def asked(self, version: int) -> Release:
+        """The release that a client asked for.
+
+        Raises ReleaseError when it is not published whole, and InferenceUnavailable while the model server does not answer for it.
+        """
+        release = self._checked(version)
+        if not self._ready(release):
+            raise InferenceUnavailable(f"release {version} is not loaded")
+        return release
+
     def _version(self) -> int:
         version = self._queue.alias(CHAMPION)
         if version is not None:
@@ -49,10 +59,10 @@ class Champion:
 
     def _checked(self, version: int) -> Release:
         """A release is immutable, so its digests are checked once."""
-        if self._release is None or self._release.version != version:
-            self._release = releases.load(self._models, version, trusted=self._trusted)
-            log.info("champion", extra={"release": version})
-        return self._release
+        if version not in self._known:
+            self._known[version] = releases.load(self._models, version, trusted=self._trusted)
+            log.info("release", extra={"release": version})
+        return self._known[version]
 
     def _note(self, trouble: str) -> None:
         """Log what keeps the champion from serving, once each time it changes."""

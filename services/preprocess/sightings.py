@@ -90,10 +90,6 @@ class Sightings:
         """Number and sightings so far of each established track, by number. What was in a sequence before keeps its place as it grows."""
         yield from enumerate(self._established, start=1)
 
-    def tracks(self) -> Iterator[Sequence[Sighting]]:
-        """The sightings of each established track, by number."""
-        yield from self._established
-
     def coverage(self) -> Coverage:
         """Adds up once settled: every face found is used or counted under its reason."""
         used = [sighting for sightings in self._established for sighting in sightings]

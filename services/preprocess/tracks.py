@@ -81,12 +81,8 @@ class Tracker:
         """The tracks that a later frame may still continue."""
         return frozenset(trail.number for trail in self._trails)
 
-    def update(
-        self, pts_ms: int, faces: Sequence[Face] | NDArray[np.floating], rgb_hwc: Pixels | None = None, *, cut: bool = False
-    ) -> list[int]:
+    def update(self, pts_ms: int, faces: Sequence[Face], rgb_hwc: Pixels, *, cut: bool = False) -> list[int]:
         """The track of each face of the frame at `pts_ms`; frames come in order of time. With `cut` nobody of the frames before is known.
-
-        Bare boxes (N, 4), and faces without their frame, are followed by place and movement alone.
 
         A face that is not seen for longer than `max_gap_ms`, or than three samples where these are further apart, is no longer
         waited for.
@@ -125,14 +121,10 @@ class Tracker:
         return Trail(number=self._count, pts_ms=pts_ms, box_xyxy=box, velocity_xy=np.zeros(2), look=look)
 
 
-def described(faces: Sequence[Face] | NDArray[np.floating], rgb_hwc: Pixels | None) -> tuple[Boxes, Floats]:
-    """Boxes (N, 4) and looks (N, LENGTH); looks are 0 where nothing can be seen of them."""
-    found = faces if isinstance(faces, np.ndarray) else [face.box_xyxy for face in faces]
-    boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4)
-    looks = np.zeros((len(boxes), LENGTH), dtype=np.float32)
-    if rgb_hwc is not None and not isinstance(faces, np.ndarray):
-        for row, face in enumerate(faces):
-            looks[row] = look(rgb_hwc, face.landmarks_xy)
+def described(faces: Sequence[Face], rgb_hwc: Pixels) -> tuple[Boxes, Floats]:
+    """Boxes (N, 4) and looks (N, LENGTH)."""
+    boxes = np.array([face.box_xyxy for face in faces], dtype=np.float64).reshape(-1, 4)
+    looks = np.array([look(rgb_hwc, face.landmarks_xy) for face in faces], dtype=np.float32).reshape(-1, LENGTH)
     return boxes, looks
 
 

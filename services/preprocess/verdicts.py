@@ -1,4 +1,4 @@
-"""From the encoded faces of one track to a verdict, a timeline and the reasons."""
+"""From the encoded faces of one track to a verdict and the reasons, and the windows that a track is cut into."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,6 @@ from shared.expressions import LABELS, REGIONS
 from shared.releases import Release, Sampling
 from shared.results import DecidingFrame, Explanation, Track, Verdict, Window
 
-CLIPS_AT_A_TIME = 64
-"""Padded clips in memory: all windows of a long track at once would take hundreds of megabytes."""
 DECIDING_FRAMES = 3
 DECIMALS = 4
 
@@ -28,12 +26,13 @@ class Span:
     """Exclusive."""
 
 
-def judge_track(sightings: Sequence[Sighting], *, number: int, duration_ms: int, release: Release, classifier: Classifier) -> Track:
-    """Judge a track as a whole and window by window. `sightings` are in order of time and not empty."""
+def judge_track(
+    sightings: Sequence[Sighting], *, number: int, timeline: tuple[Window, ...], release: Release, classifier: Classifier
+) -> Track:
+    """Judge a track as a whole. `sightings` are in order of time and not empty; `timeline` is what its windows were judged."""
     features = np.stack([sighting.feature for sighting in sightings])
     everything = np.ones((1, len(sightings)), dtype=np.float32)
     whole = classifier.judge(release, features[np.newaxis], everything)
-    spans = windows([sighting.pts_ms for sighting in sightings], sampling=release.sampling, duration_ms=duration_ms)
     return Track(
         track_id=f"t{number}",
         start_ms=sightings[0].pts_ms,
@@ -41,10 +40,7 @@ def judge_track(sightings: Sequence[Sighting], *, number: int, duration_ms: int,
         frames=len(sightings),
         verdict=Verdict(**verdict(whole.scores[0])),
         explanation=explain(sightings, whole.frame_weights[0]),
-        timeline=tuple(
-            Window(start_ms=span.start_ms, end_ms=span.end_ms, frames=span.last - span.first, **verdict(scores))
-            for span, scores in zip(spans, judge_spans(features, spans, release=release, classifier=classifier), strict=True)
-        ),
+        timeline=timeline,
     )
 
 
@@ -59,21 +55,6 @@ def windows(pts_ms: Sequence[int], *, sampling: Sampling, duration_ms: int) -> l
         for start, first, last in zip(starts.tolist(), firsts.tolist(), lasts.tolist(), strict=True)
         if last > first
     ]
-
-
-def judge_spans(features: Floats, spans: Sequence[Span], *, release: Release, classifier: Classifier) -> list[Floats]:
-    """Scores (7,) of each window, asked for in padded batches."""
-    scores: list[Floats] = []
-    for start in range(0, len(spans), CLIPS_AT_A_TIME):
-        group = spans[start : start + CLIPS_AT_A_TIME]
-        longest = max(span.last - span.first for span in group)
-        clips = np.zeros((len(group), longest, features.shape[1]), dtype=np.float32)
-        mask = np.zeros((len(group), longest), dtype=np.float32)
-        for row, span in enumerate(group):
-            clips[row, : span.last - span.first] = features[span.first : span.last]
-            mask[row, : span.last - span.first] = 1
-        scores.extend(classifier.judge(release, clips, mask).scores)
-    return scores
 
 
 def verdict(scores: Floats) -> dict[str, object]:

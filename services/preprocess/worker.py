@@ -16,7 +16,8 @@ from typing import Final, Protocol, TypeVar
 from services.preprocess import metrics
 from services.preprocess.champion import Champion
 from services.preprocess.keeper import Keeper
-from shared.errors import InferenceUnavailable, InternalError, MienError, QueueUnavailable
+from services.preprocess.listener import Listener
+from shared.errors import DecodeCrashed, DecodeTimeout, InferenceUnavailable, InternalError, MienError, QueueUnavailable
 from shared.jobs import Failure, JobState, Options, Progress, Timings
 from shared.queue import Beat, Lease, WorkerQueue
 from shared.releases import Release
@@ -32,11 +33,9 @@ log = logging.getLogger(__name__)
 
 
 class Analyze(Protocol):
-    """The whole analysis of one video. May raise any MienError, and what `report` raises."""
+    """The whole analysis of one video. May raise any MienError, and what the listener raises."""
 
-    def __call__(
-        self, video: Path, *, job_id: str, options: Options, release: Release, report: Callable[[Progress], None]
-    ) -> tuple[Result, Timings]: ...
+    def __call__(self, video: Path, *, job_id: str, options: Options, release: Release, listener: Listener) -> tuple[Result, Timings]: ...
 
 
 class LeaseLost(Exception):
@@ -140,14 +139,13 @@ class Worker:
                 log.error("jobs failed for want of a model", extra={"jobs": failed})
         time.sleep(LOOKS_AGAIN_S)
 
-    def _attempt(self, lease: Lease, release: Release) -> str:
+    def _attempt(self, lease: Lease, champion: Release) -> str:
         """Run a claimed job to the end of this attempt; how it ended."""
         began = time.monotonic()
-        log.info("begun", extra=about(lease) | {"release": release.version})
         self._lease = lease
         self._keeper.hold(lease)
         try:
-            outcome = self._outcome(lease, release)
+            outcome = self._outcome(lease, champion)
         finally:
             self._lease = None
             self._keeper.drop()
@@ -156,24 +154,30 @@ class Worker:
         log.info("ended", extra=about(lease) | {"outcome": outcome, "seconds": round(seconds, 3)})
         return outcome
 
-    def _outcome(self, lease: Lease, release: Release) -> str:
+    def _outcome(self, lease: Lease, champion: Release) -> str:
+        job, attempt = lease.job, lease.attempt
         try:
+            asked = job.options.model_version
+            release = champion if asked is None else self._champion.asked(asked)
             lease = self._queue.pin(lease, release.version)
+            log.info("begun", extra=about(lease) | {"release": release.version})
+            self._videos.begin_windows(job.id, attempt)
             result, timings = self._analyze(
-                self._videos.video(lease.job.id),
-                job_id=lease.job.id,
-                options=lease.job.options,
+                self._videos.video(job.id),
+                job_id=job.id,
+                options=job.options,
                 release=release,
-                report=lambda progress: self._report(lease, progress),
+                listener=Listener(
+                    progress=lambda progress: self._report(lease, progress),
+                    windows=lambda windows: self._videos.add_windows(job.id, attempt, windows),
+                ),
             )
-            # Or a result that counts would be written over. What is left is a worker frozen between these two lines for longer
-            # than a lease; a file name per attempt would close that gap.
-            stop_unless_held(self._told(lambda: self._queue.beat(lease)))
-            self._videos.write_result(result)
+            self._videos.write_result(result, lease.token)
         except Exception as error:
             return self._give_up(lease, error)
         timings = timings.model_copy(update={"queue": waited_ms(lease)})
         if not self._told(lambda: self._queue.succeed(lease, timings, result.warnings)):
+            self._videos.drop_result(job.id, lease.token)
             return "lost"
         metrics.count_stages(timings)
         return "succeeded"
@@ -192,6 +196,9 @@ class Worker:
                 log.warning("the model does not answer", extra=about(lease) | why(error))
                 postponed = self._told(lambda: queue.postpone(lease, Failure.of(error), deadline_s=self._inference_deadline_s))
                 return ended_as(postponed, queued="postponed")
+            case DecodeCrashed() | DecodeTimeout():
+                log.warning("the decoder was stopped: %s", error, extra=about(lease) | why(error) | {"code": error.code()})
+                return ended_as(self._told(lambda: queue.crashed(lease, Failure.of(error))), queued="retried")
             case MienError(retryable=False):
                 log.info("failed: %s", error, extra=about(lease) | why(error) | {"code": error.code()})
                 return "failed" if self._told(lambda: queue.fail(lease, Failure.of(error))) else "lost"

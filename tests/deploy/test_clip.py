@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deploy.clip import make_clip
-from services.preprocess.faces import FaceDetector
+from services.preprocess.search import FaceDetector
 from services.preprocess.video import open_video
 
 

@@ -111,8 +111,7 @@ def test_a_bad_list_parameter_is_named(lasting_gateway: Gateway, query: str) -> 
 def test_a_result_comes_in_pages_that_are_stable_and_complete(gateway: Gateway) -> None:
     job_id = gateway.post()["id"]
     whole = result(job_id, 700, 100, 400)
-    Videos(gateway.data).write_result(whole)
-    gateway.succeed()
+    gateway.succeed(whole)
     here = f"/v1/analyses/{job_id}/results"
     pages, token = [], None
     while True:
@@ -137,8 +136,7 @@ def hashable(page: ResultPage) -> ResultPage:
 
 def test_a_page_of_a_result_is_at_most_a_thousand_windows(gateway: Gateway) -> None:
     job_id = gateway.post()["id"]
-    Videos(gateway.data).write_result(result(job_id, 1200))
-    gateway.succeed()
+    gateway.succeed(result(job_id, 1200))
     page = gateway.get(f"/v1/analyses/{job_id}/results", page_size=5000)
     assert page["links"] == {"analysis": f"/v1/analyses/{job_id}", "model": "/v1/models/1"}
     assert len(page["tracks"][0]["timeline"]) == 1000
@@ -147,8 +145,7 @@ def test_a_page_of_a_result_is_at_most_a_thousand_windows(gateway: Gateway) -> N
 
 def test_a_video_without_a_face_has_a_result_without_tracks(gateway: Gateway) -> None:
     job_id = gateway.post()["id"]
-    Videos(gateway.data).write_result(result(job_id))
-    gateway.succeed()
+    gateway.succeed(result(job_id))
     assert gateway.get(f"/v1/analyses/{job_id}/results")["tracks"] == []
 
 
@@ -190,9 +187,8 @@ def test_a_result_that_is_no_longer_there_is_gone(gateway: Gateway) -> None:
 
 def test_a_result_is_read_from_the_disk_once_for_all_its_pages(gateway: Gateway) -> None:
     job_id = gateway.post()["id"]
-    Videos(gateway.data).write_result(result(job_id, 20))
-    gateway.succeed()
-    here, path = f"/v1/analyses/{job_id}/results", gateway.data / "analyses" / job_id / "result.json"
+    token = gateway.succeed(result(job_id, 20)).token
+    here, path = f"/v1/analyses/{job_id}/results", gateway.data / "analyses" / job_id / f"result-{token}.json"
     first = gateway.get(here, page_size=10)
     written = path.stat()
     path.write_text("{}")
@@ -232,8 +228,7 @@ def test_a_running_analysis_is_asked_to_stop(gateway: Gateway) -> None:
 
 def test_deleting_removes_video_manifest_result_and_record(gateway: Gateway) -> None:
     posted = gateway.post()
-    Videos(gateway.data).write_result(result(posted["id"], 3))
-    gateway.succeed()
+    gateway.succeed(result(posted["id"], 3))
     here = posted["links"]["analysis"]
     response = gateway.http.delete(here)
     assert (response.status_code, response.content) == (204, b"")

@@ -77,7 +77,7 @@ def test_a_strip_per_face_grows_until_the_result_takes_its_place(gateway: Gatewa
     page.until(lambda: ends(page) == {"t1": "3.0", "t3": "1.5"})
     assert page.text("#live-end").split() == ["3.0", "s"]
     assert page.one("#live .timeline").get_dom_attribute("aria-label") == "Timeline of face t1 so far"
-    videos.write_result(result(job_id, 6, 0, 3))
+    videos.write_result(result(job_id, 6, 0, 3), lease.token)
     gateway.worker.succeed(lease, Timings(total=5))
     page.until_result()
     page.until(lambda: not page.one("#live").is_displayed())

@@ -156,7 +156,7 @@ def test_after_success_they_are_the_timelines_and_a_reader_goes_on_where_it_was(
     reader = Reader(gateway, here, page_size=page_size)
     reader.page()
     videos.add_windows(posted["id"], lease.attempt, windows[3:])
-    videos.write_result(whole)
+    videos.write_result(whole, lease.token)
     gateway.worker.succeed(lease, Timings())
     assert reader.rest() == windows
     assert Reader(gateway, here, page_size=page_size).rest() == windows
@@ -174,7 +174,7 @@ def test_the_result_is_the_truth(gateway: Gateway) -> None:
     reader = Reader(gateway, posted["links"]["windows"])
     reader.page()
     assert reader.read == shown
-    videos.write_result(whole)
+    videos.write_result(whole, lease.token)
     gateway.worker.succeed(lease, Timings())
     assert reader.rest() == [*shown, window(1, 1), window(1, 3), window(2, 0)], "what was not shown as it is comes last"
     anew = Reader(gateway, posted["links"]["windows"], page_size=2).rest()
@@ -185,8 +185,7 @@ def test_the_result_is_the_truth(gateway: Gateway) -> None:
 def test_a_result_of_which_nothing_was_shown_is_whole_all_the_same(gateway: Gateway) -> None:
     posted = gateway.post()
     whole = result(posted["id"], 3, 2)
-    Videos(gateway.data).write_result(whole)
-    gateway.succeed()
+    gateway.succeed(whole)
     assert as_timelines(Reader(gateway, posted["links"]["windows"]).rest()) == timelines(whole)
 
 

@@ -1,17 +1,23 @@
 """The whole analysis of a video in this process: real decoder, real MTCNN, real Triton, random weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from skimage import data
 
 from deploy.clip import make_clip
 from services.preprocess.analyze import analyze
 from services.preprocess.classifier import Classifier
-from services.preprocess.faces import FaceDetector
+from services.preprocess.limits import Limits
+from services.preprocess.listener import Listener
+from services.preprocess.lowlight import Lowlight
+from services.preprocess.search import FaceDetector
 from shared.errors import MediaDurationExceeded, MediaUnrecognised
 from shared.jobs import Options, Progress, Stage, Timings
-from shared.results import Result
+from shared.results import Result, TrackWindow, Window
+from tests.preprocess.conftest import Clips
 from tests.triton_server import Triton
 
 JOB_ID = "an_" + "0" * 32
@@ -23,26 +29,28 @@ class Analysis:
     def __init__(self, triton: Triton, classifier: Classifier) -> None:
         self._release = triton.release()
         self._classifier = classifier
-        self._detector = FaceDetector()
+        self._detector, self._lowlight = FaceDetector(), Lowlight()
         self.reports: list[Progress] = []
+        self.windows: list[Sequence[TrackWindow]] = []
 
     def __call__(
         self,
         video: Path,
         *,
-        sample_fps: float = 8,
         max_duration_ms: int = 1_800_000,
         report: Callable[[Progress], None] | None = None,
+        **options: object,
     ) -> tuple[Result, Timings]:
         return analyze(
             video,
             job_id=JOB_ID,
-            options=Options(sample_fps=sample_fps),
+            options=Options.model_validate(options),
             release=self._release,
             detector=self._detector,
+            lowlight=self._lowlight,
             classifier=self._classifier,
-            report=report or self.reports.append,
-            max_duration_ms=max_duration_ms,
+            listener=Listener(progress=report or self.reports.append, windows=self.windows.append),
+            limits=Limits(max_duration_ms=max_duration_ms),
         )
 
 
@@ -66,8 +74,8 @@ def test_one_face_is_one_track_with_its_timeline(analysis: Analysis, portrait: P
     assert [window.start_ms for window in track.timeline] == list(range(0, 5000, 500))
     assert sum(window.frames for window in track.timeline) == track.frames
     assert track.timeline[-1].end_ms == result.media.duration_ms == 5000
-    assert min(timings.decode, timings.detect, timings.infer) > 0
-    assert timings.decode + timings.detect + timings.infer <= timings.total
+    assert min(timings.decode, timings.detect, timings.follow, timings.infer) > 0
+    assert timings.decode + timings.enhance + timings.detect + timings.follow <= timings.total
 
 
 @pytest.mark.parametrize("sample_fps", [0.5, 0.9, 1.0])
@@ -96,6 +104,43 @@ def test_what_report_raises_stops_the_analysis(analysis: Analysis, portrait: Pat
 
     with pytest.raises(Stopped):
         analysis(portrait, report=stop)
+
+
+def test_windows_are_told_while_the_video_is_read_and_come_to_the_timelines(analysis: Analysis, portrait: Path) -> None:
+    result, _ = analysis(portrait)
+    (track,) = result.tracks
+    told = [window for windows in analysis.windows for window in windows]
+    assert tuple(Window(**window.model_dump(exclude={"track_id"})) for window in told) == track.timeline
+    assert {window.track_id for window in told} == {track.track_id}
+    assert analysis.windows[0] or analysis.windows[1], "the first seconds are judged while later ones are decoded"
+
+
+def test_a_part_has_the_frames_that_the_whole_has_there(analysis: Analysis, portrait: Path) -> None:
+    result, _ = analysis(portrait, start_ms=1000, end_ms=3000)
+    (track,) = result.tracks
+    assert (result.coverage.frames_sampled, track.start_ms, track.end_ms) == (16, 1000, 2900)
+    assert [window.start_ms for window in track.timeline] == [1000, 1500, 2000, 2500]
+
+
+def test_at_most_so_many_faces_are_judged_and_the_rest_counted(analysis: Analysis, clips: Clips) -> None:
+    face = np.asarray(data.astronaut())[0:200, 130:330]
+    crowd = clips.write("crowd.mp4", frames=8, fps=8, picture=lambda _: np.hstack([face, face, np.zeros((200, 200, 3), np.uint8)]))
+    result, _ = analysis(crowd, max_faces=1)
+    assert len(result.tracks) == 1
+    assert result.coverage.dropped == {"too_many": 8}
+    assert result.warnings == ("faces-truncated",)
+    assert result.coverage.faces_found == result.coverage.faces_used + 8
+
+
+def test_what_was_done_against_the_dark_is_told(analysis: Analysis, portrait: Path, clips: Clips) -> None:
+    assert analysis(portrait)[0].enhancement.frames == 0
+    face = np.asarray(data.astronaut())[0:256, 100:356]
+    night = clips.write("night.mp4", frames=4, fps=8, picture=lambda _: (face * 0.12).astype(np.uint8))
+    found, _ = analysis(night)
+    assert found.enhancement.frames == found.coverage.frames_sampled == 4
+    assert found.enhancement.luminance_before < found.enhancement.luminance_after  # type: ignore[operator]
+    left, _ = analysis(night, enhance="never")
+    assert (left.enhancement.frames, left.enhancement.method) == (0, "none")
 
 
 def test_the_same_video_gives_the_same_result(analysis: Analysis, portrait: Path) -> None:

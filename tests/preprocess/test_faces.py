@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut, coffee
 
-from services.preprocess.faces import Face, FaceDetector
+from services.preprocess.faces import Face
+from services.preprocess.search import FaceDetector
 
 BOX = (182, 72, 268, 178)
 """Cheek to cheek and hairline to chin, read off the enlarged portrait with a ruler."""
@@ -83,14 +84,14 @@ def test_large_frames_are_searched_small_and_answered_large(detector, portrait):
     assert face.landmarks_xy == pytest.approx(np.array(LANDMARKS) * 4, abs=16)
 
 
-def test_faces_smaller_than_asked_for_are_not_searched_for(portrait):
+def test_faces_smaller_than_asked_for_are_not_searched_for(detector, portrait):
     small = np.asarray(Image.fromarray(portrait).resize((128, 128)))  # the face is about 25 px high
-    assert FaceDetector(min_face_px=64).detect([small]) == [[]]
-    assert len(FaceDetector(min_face_px=20).detect([small])[0]) == 1
+    assert detector.detect([small], min_face_px=64) == [[]]
+    assert len(detector.detect([small], min_face_px=20)[0]) == 1
 
 
-def test_only_sure_faces_count(portrait):
-    assert FaceDetector(min_confidence=1.0).detect([portrait]) == [[]]
+def test_only_sure_faces_count(detector, portrait):
+    assert detector.detect([portrait], min_confidence=1.01) == [[]]
 
 
 def test_the_largest_faces_come_first_and_there_is_a_limit(detector, portrait):
@@ -113,7 +114,7 @@ def test_no_frames(detector):
 
 
 def test_frames_of_two_sizes_are_refused(detector):
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="100 x 100, not"):
         detector.detect([np.zeros((100, 100, 3), np.uint8), np.zeros((100, 101, 3), np.uint8)])
 
 

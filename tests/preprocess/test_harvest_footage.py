@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from services.preprocess.faces import FaceDetector
 from services.preprocess.harvest.ckplus import CODES
 from services.preprocess.regions import face_tensor
+from services.preprocess.search import FaceDetector
 from shared.crops import SAMPLES, STORE, Store, read_samples
 from shared.errors import DataUnusable, LabelUnknown, PictureUnreadable
 from shared.expressions import LABELS
@@ -58,7 +58,7 @@ def afew(tmp_path, clips):
 
 
 def test_a_clip_is_its_main_face_from_the_first_frame_to_the_last(afew, harvested) -> None:
-    store = harvested("afew", afew, frames=5)
+    store = harvested("afew", afew, frames=5, enhance="never")
     angry, happy = read_samples(store / SAMPLES)
     assert (angry.label, angry.source, angry.subject) == ("angry", "Train_AFEW/Angry/000.avi", "Train_AFEW/Angry/000.avi")
     assert (angry.first, angry.count, happy.first, happy.count) == (0, 5, 5, 5)
@@ -71,7 +71,7 @@ def test_a_clip_is_its_main_face_from_the_first_frame_to_the_last(afew, harveste
 
 
 def test_the_larger_face_is_the_one_that_counts(afew, harvested) -> None:
-    store = harvested("afew", afew, frames=6)
+    store = harvested("afew", afew, frames=6, enhance="never")
     large = FaceDetector().detect([two_faces(0)])[0][0]
     assert large.box_xyxy[0] > 230
     expected = face_tensor(two_faces(0), large.landmarks_xy, size=64)

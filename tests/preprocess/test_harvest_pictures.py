@@ -1,6 +1,7 @@
 """Faces in a folder per class, or in FER2013's CSV."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,16 @@ def test_a_batch_is_bounded_in_pictures_and_in_pixels() -> None:
     small, large = np.zeros((8, 8, 3), np.uint8), np.broadcast_to(np.uint8(0), (PIXELS_PER_BATCH // 2, 1, 3))
     assert [len(batch) for batch in batches((None, small) for _ in range(PICTURES_PER_BATCH + 3))] == [PICTURES_PER_BATCH, 3]
     assert [len(batch) for batch in batches((None, large) for _ in range(5))] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(("enhance", "brighter"), [("auto", True), ("always", True), ("never", False)])
+def test_dark_pictures_are_brightened_unless_that_is_not_wanted(
+    harvested: Callable[..., Path], tmp_path: Path, encoded: Callable[[np.ndarray], bytes], enhance: str, brighter: bool
+) -> None:
+    folder = tmp_path / "faces" / "happy"
+    folder.mkdir(parents=True)
+    dark = (np.asarray(data.astronaut())[0:200, 130:330] * 0.15).astype(np.uint8)
+    (folder / "one.png").write_bytes(encoded(dark))
+    store = harvested("pictures", tmp_path / "faces", enhance=enhance)
+    assert (np.load(store / "frames.npy").mean() > 1.5 * dark.mean()) is np.bool_(brighter)
+    assert Store.model_validate_json((store / "store.json").read_bytes()).enhance == enhance

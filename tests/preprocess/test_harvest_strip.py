@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.preprocess.analyze import Crop
+from services.preprocess.frontend import Crop
 from services.preprocess.harvest.strip import Strip, Strips
 
 

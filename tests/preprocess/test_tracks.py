@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from skimage.data import astronaut
 
 from services.preprocess.appearance import LENGTH, look
-from services.preprocess.faces import Face, FaceDetector
+from services.preprocess.faces import Face
+from services.preprocess.search import FaceDetector
 from services.preprocess.tracks import LEAST_LIKENESS, Tracker, affinity
 from services.preprocess.video import open_video
 from tests.preprocess.trajectories import LANDMARKS, PORTRAIT, SCENARIOS, followed, portrait
@@ -144,12 +145,6 @@ def test_a_look_is_its_own_in_other_light_and_tells_two_people_apart():
     assert mine @ look(other, whole) < LEAST_LIKENESS
     assert not look(np.full((200, 200, 3), 128, np.uint8), marked(50, 50, 150, 150)).any()
     assert np.isfinite(look(one, whole + 10_000)).all(), "a face may lie outside of its frame"
-
-
-def test_bare_boxes_are_followed_by_place_and_movement():
-    tracker = Tracker()
-    assert [tracker.update(k * STEP_MS, np.array([box(100 + 9 * k), box(400)])) for k in range(3)] == [[1, 2]] * 3
-    assert tracker.update(3 * STEP_MS, np.empty((0, 4))) == []
 
 
 def test_two_faces_that_pass_each_other_keep_their_numbers():

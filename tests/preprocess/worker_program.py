@@ -20,6 +20,7 @@ from typing import Any
 
 from services.preprocess.champion import Champion
 from services.preprocess.keeper import Keeper
+from services.preprocess.listener import Listener
 from services.preprocess.worker import Worker
 from shared import logs
 from shared.errors import InferenceUnavailable, MediaCorrupt
@@ -66,11 +67,11 @@ DEEDS = {"take": take, "deaf": deaf, "sleep": sleep, "die": die, "raise": fail, 
 
 
 def analysis(starts: Path) -> Callable[..., tuple[Result, Timings]]:
-    def analyze(video: Path, *, job_id: str, options: Options, release: Release, report: Report) -> tuple[Result, Timings]:
+    def analyze(video: Path, *, job_id: str, options: Options, release: Release, listener: Listener) -> tuple[Result, Timings]:
         deed, _, seconds = video.read_text().partition(" ")
         with starts.open("a") as file:
             file.write(f"{job_id} {os.getpid()}\n")
-        DEEDS[deed](float(seconds or 0), report)
+        DEEDS[deed](float(seconds or 0), listener.progress)
         result = Result(
             id=job_id,
             model=ModelInfo(release=release.version, preprocess=release.preprocess),

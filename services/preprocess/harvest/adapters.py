@@ -7,7 +7,6 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from services.preprocess.faces import FaceDetector
 from services.preprocess.harvest.ckplus import read_ckplus
 from services.preprocess.harvest.cut import FootageCutter, cut_pictures
 from services.preprocess.harvest.material import Clip, Tally
@@ -15,8 +14,10 @@ from services.preprocess.harvest.pictures import read_class_folders, read_csv
 from services.preprocess.harvest.store import write_store
 from services.preprocess.harvest.uploads import read_uploads
 from services.preprocess.harvest.videos import read_afew, read_videos
+from services.preprocess.lowlight import Brightening, Lowlight
+from services.preprocess.search import FaceDetector
 from shared.crops import Store
-from shared.jobs import Contract
+from shared.jobs import Contract, Enhance, Options
 
 MOST_UNREADABLE: Final = 0.05
 
@@ -32,6 +33,8 @@ class Choices(Contract):
     """frames per second of media time that are looked at"""
     longest_s: Annotated[float, Field(gt=0)] = 10.0
     """a face that is seen for longer becomes several clips"""
+    enhance: Enhance = Enhance.AUTO
+    """what is brightened: pictures and frames that are too dark (auto), all (always) or none (never)"""
     usage: str | None = None
     """of a CSV: only rows of this usage, such as Training, PublicTest or PrivateTest"""
     neutral_onset: bool = False
@@ -68,6 +71,7 @@ def harvest(adapter: str, source: Path, *, name: str, licence: str, out: Path, c
         licence=licence,
         size=choices.size,
         consent=not choices.no_consent,
+        enhance=choices.enhance,
         tally=tally,
         most_unreadable=kind.most_unreadable if choices.most_unreadable is None else choices.most_unreadable,
     )
@@ -77,13 +81,14 @@ def parquet(source: Path, choices: Choices, tally: Tally) -> Iterator[Clip]:
     """face pictures in a parquet file with columns image, label and subject"""
     from services.preprocess.harvest.parquet import read_parquet  # needs pyarrow, which a worker's image does without
 
-    return cut_pictures(read_parquet(source), size=choices.size, tally=tally)
+    return cut_pictures(read_parquet(source), size=choices.size, brightening=brightening(choices), tally=tally)
 
 
 def pictures(source: Path, choices: Choices, tally: Tally) -> Iterator[Clip]:
     """face pictures in a folder per class, or a CSV with columns emotion, pixels and Usage"""
     is_csv = source.suffix.lower() == ".csv"
-    return cut_pictures(read_csv(source, usage=choices.usage) if is_csv else read_class_folders(source), size=choices.size, tally=tally)
+    listed = read_csv(source, usage=choices.usage) if is_csv else read_class_folders(source)
+    return cut_pictures(listed, size=choices.size, brightening=brightening(choices), tally=tally)
 
 
 def afew(source: Path, choices: Choices, tally: Tally) -> Iterator[Clip]:
@@ -109,14 +114,27 @@ def uploads(source: Path, choices: Choices, tally: Tally) -> Iterator[Clip]:
 
 
 def cutter(choices: Choices, tally: Tally) -> FootageCutter:
-    return FootageCutter(detector=FaceDetector(device=choices.device), size=choices.size, most=choices.frames, tally=tally)
+    return FootageCutter(
+        detector=FaceDetector(device=choices.device),
+        lowlight=Lowlight(),
+        options=Options(enhance=choices.enhance),
+        size=choices.size,
+        most=choices.frames,
+        tally=tally,
+    )
+
+
+def brightening(choices: Choices) -> Brightening:
+    return Lowlight().brightening(choices.enhance)
 
 
 ADAPTERS: Final[dict[str, Adapter]] = {
-    "parquet": Adapter(clips=parquet, choices=("no_consent", "most_unreadable")),
-    "pictures": Adapter(clips=pictures, choices=("usage", "no_consent", "most_unreadable")),
-    "afew": Adapter(clips=afew, choices=("frames", "sample_fps", "device", "no_consent", "most_unreadable")),
-    "ckplus": Adapter(clips=ckplus, choices=("frames", "neutral_onset", "device", "no_consent", "most_unreadable")),
-    "videos": Adapter(clips=videos, choices=("frames", "sample_fps", "longest_s", "device", "no_consent", "most_unreadable")),
-    "uploads": Adapter(clips=uploads, choices=("frames", "sample_fps", "longest_s", "device", "most_unreadable"), most_unreadable=1.0),
+    "parquet": Adapter(clips=parquet, choices=("enhance", "no_consent", "most_unreadable")),
+    "pictures": Adapter(clips=pictures, choices=("enhance", "usage", "no_consent", "most_unreadable")),
+    "afew": Adapter(clips=afew, choices=("enhance", "frames", "sample_fps", "device", "no_consent", "most_unreadable")),
+    "ckplus": Adapter(clips=ckplus, choices=("enhance", "frames", "neutral_onset", "device", "no_consent", "most_unreadable")),
+    "videos": Adapter(clips=videos, choices=("enhance", "frames", "sample_fps", "longest_s", "device", "no_consent", "most_unreadable")),
+    "uploads": Adapter(
+        clips=uploads, choices=("enhance", "frames", "sample_fps", "longest_s", "device", "most_unreadable"), most_unreadable=1.0
+    ),
 }

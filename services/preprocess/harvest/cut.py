@@ -6,26 +6,27 @@ from typing import Final
 
 import numpy as np
 
-from services.preprocess.analyze import FRAMES_PER_BATCH, follow, in_batches
-from services.preprocess.faces import FaceDetector
+from services.preprocess.frames import Frame
+from services.preprocess.frontend import FrontEnd, in_batches
 from services.preprocess.harvest.material import Clip, Footage, Picture, Tally
 from services.preprocess.harvest.strip import Strip, Strips
 from services.preprocess.landmarks import FacePictures, mean_landmarks
+from services.preprocess.lowlight import Brightening, Lowlight
 from services.preprocess.regions import Pixels, face_tensor
+from services.preprocess.search import FaceDetector
 from services.preprocess.sightings import LEAST_SIGHTINGS, Sightings
-from services.preprocess.tracks import Tracker
-from services.preprocess.video import Frame
 from shared.errors import MediaError, MediaMissing, PictureUnreadable
+from shared.jobs import Options
 
 PICTURES_PER_BATCH: Final = 256
 PIXELS_PER_BATCH: Final = 2**26
 """Bounds the memory that a batch of large pictures takes, to 192 MiB and one picture."""
 
 
-def cut_pictures(pictures: Iterable[Picture], *, size: int, tally: Tally) -> Iterator[Clip]:
+def cut_pictures(pictures: Iterable[Picture], *, size: int, brightening: Brightening, tally: Tally) -> Iterator[Clip]:
     """A clip of one frame for each picture that can be read. Where no landmarks are found the mean face's are taken."""
     finder = FacePictures()
-    for batch in batches(decoded(pictures, tally)):
+    for batch in batches(brightened(decoded(pictures, tally), brightening)):
         for (picture, rgb), landmarks in zip(batch, finder.landmarks([rgb for _, rgb in batch]), strict=True):
             points = landmarks if landmarks is not None else mean_landmarks(rgb)
             yield Clip(
@@ -48,6 +49,11 @@ def decoded(pictures: Iterable[Picture], tally: Tally) -> Iterator[tuple[Picture
         yield picture, rgb
 
 
+def brightened(pictures: Iterable[tuple[Picture, Pixels]], brightening: Brightening) -> Iterator[tuple[Picture, Pixels]]:
+    for picture, rgb in pictures:
+        yield picture, brightening.frames([rgb])[0]
+
+
 def batches(pictures: Iterable[tuple[Picture, Pixels]]) -> Iterator[list[tuple[Picture, Pixels]]]:
     batch: list[tuple[Picture, Pixels]] = []
     pixels = 0
@@ -66,6 +72,9 @@ class FootageCutter:
     """Cuts videos and sequences."""
 
     detector: FaceDetector
+    lowlight: Lowlight
+    options: Options
+    """As those of an analysis: what is brightened, and which faces are looked for."""
     size: int
     """S"""
     most: int
@@ -113,19 +122,20 @@ class FootageCutter:
 
     def _strips(self, frames: Iterator[Frame], *, longest_ms: int | None) -> Iterator[Strip]:
         """Every face that is seen often enough to be trusted, as soon as it has gone: memory holds only those that are in sight."""
-        tracker, sightings = Tracker(), Sightings()
-        for strip in self._finished(frames, tracker, sightings, longest_ms=longest_ms):
+        sightings = Sightings()
+        for strip in self._finished(frames, sightings, longest_ms=longest_ms):
             if strip.sightings >= LEAST_SIGHTINGS or sightings.frames_sampled <= LEAST_SIGHTINGS:
                 yield strip
             else:
                 sightings.drop("short_track")
         self.tally.dropped.update(sightings.dropped)
 
-    def _finished(self, frames: Iterator[Frame], tracker: Tracker, sightings: Sightings, *, longest_ms: int | None) -> Iterator[Strip]:
+    def _finished(self, frames: Iterator[Frame], sightings: Sightings, *, longest_ms: int | None) -> Iterator[Strip]:
+        front = FrontEnd(detector=self.detector, lowlight=self.lowlight, options=self.options, size=self.size, sightings=sightings)
         running = Strips(most=self.most, longest_ms=longest_ms)
-        for batch in in_batches(frames, FRAMES_PER_BATCH):
-            for frame, faces in zip(batch, self.detector.detect([frame.rgb_hwc for frame in batch]), strict=True):
-                for crop in follow(frame, faces, tracker, sightings, size=self.size):
+        for batch in in_batches(frames):
+            for crops in front.crops(batch):
+                for crop in crops:
                     yield from running.add(crop)
-                yield from running.ended(followed=tracker.followed)
+                yield from running.ended(followed=front.followed)
         yield from running.ended(followed=frozenset())

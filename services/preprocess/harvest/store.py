@@ -18,6 +18,7 @@ from services.preprocess.regions import Pixels
 from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, sample_line
 from shared.errors import DataUnusable, StoreExists
 from shared.expressions import REGIONS
+from shared.jobs import Enhance
 from shared.releases import PREPROCESS_VERSION, file_sha256
 from shared.videos import fsync_folder, storage_errors
 
@@ -25,7 +26,16 @@ PARTIAL: Final = "partial"
 
 
 def write_store(
-    out: Path, clips: Iterable[Clip], *, name: str, licence: str, size: int, consent: bool, tally: Tally, most_unreadable: float
+    out: Path,
+    clips: Iterable[Clip],
+    *,
+    name: str,
+    licence: str,
+    size: int,
+    consent: bool,
+    enhance: Enhance,
+    tally: Tally,
+    most_unreadable: float,
 ) -> Store:
     """Write all clips into a store at `out`. `tally` counts what they are cut from, while they are.
 
@@ -42,6 +52,7 @@ def write_store(
             licence=licence,
             preprocess=PREPROCESS_VERSION,
             size=size,
+            enhance=enhance,
             frames=frames,
             samples=samples,
             sha256={file: file_sha256(folder / file) for file in (FRAMES, SAMPLES)},

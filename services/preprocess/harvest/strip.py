@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from services.preprocess.analyze import Crop
+from services.preprocess.frontend import Crop
 from services.preprocess.regions import Pixels
 
 

@@ -5,9 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from services.preprocess.decoding import decoded
+from services.preprocess.frames import Frame
 from services.preprocess.harvest.folders import class_folders, existing_folder, files, named
 from services.preprocess.harvest.material import Footage
-from services.preprocess.video import Frame, open_video
+from services.preprocess.limits import Limits
 
 SUFFIXES: Final = frozenset({".3g2", ".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
@@ -34,6 +36,6 @@ def read_videos(source: Path, *, sample_fps: float) -> Iterator[Footage]:
 
 
 def video_frames(path: Path, *, sample_fps: float) -> Iterator[Frame]:
-    """As serving samples them. Raises MediaError."""
-    with open_video(path, max_duration_ms=LONGEST_MS) as video:
-        yield from video.frames(sample_fps)
+    """As serving samples them, and as safely: an upload is a stranger's file here, too. Raises MediaError."""
+    with decoded(path, sample_fps=sample_fps, limits=Limits(max_duration_ms=LONGEST_MS)) as video:
+        yield from video.frames()

@@ -1,0 +1,135 @@
+"""The front end: frames in, the tensors of the faces in them out, each on its track. Serving and harvest have only this one.
+
+brighten what is dark -> find faces -> follow them -> leave out what cannot be judged -> cut the regions
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from services.preprocess.faces import Face
+from services.preprocess.frames import Frame
+from services.preprocess.lowlight import Lowlight
+from services.preprocess.quality import unfit
+from services.preprocess.regions import Pixels, face_tensor
+from services.preprocess.search import FaceDetector, FaceSearch, Seen
+from services.preprocess.sightings import Sightings
+from services.preprocess.stopwatch import Stopwatch
+from services.preprocess.tracks import Tracker
+from shared.jobs import Options
+from shared.results import Enhancement
+
+FRAMES_PER_BATCH: Final = 16
+"""Sampled frames in memory at a time, and about as many faces as one request to the model holds."""
+BYTES_PER_BATCH: Final = 64 * 2**20
+"""Bounds what a batch of large frames takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """One face of one sampled frame, on its way to the model."""
+
+    track: int
+    frame: int
+    pts_ms: int
+    box: tuple[float, float, float, float]
+    tensor: Pixels
+    """(9, S, S)"""
+
+
+class FrontEnd:
+    """Reads the faces of one video, batch after batch. Frames come in order of time, all of one size."""
+
+    def __init__(
+        self,
+        *,
+        detector: FaceDetector,
+        lowlight: Lowlight,
+        options: Options,
+        size: int,
+        sightings: Sightings,
+        watch: Stopwatch | None = None,
+    ) -> None:
+        """size: S, side of the crops in pixels. sightings: counts what is seen and left out."""
+        self._detector = detector
+        self._brightening = lowlight.brightening(options.enhance)
+        self._options = options
+        self._size = size
+        self._sightings = sightings
+        self._watch = watch or Stopwatch()
+        self._tracker = Tracker()
+        self._searching: FaceSearch | None = None
+
+    @property
+    def followed(self) -> frozenset[int]:
+        """The tracks that a later frame may still continue."""
+        return self._tracker.followed
+
+    def crops(self, frames: Sequence[Frame]) -> Iterator[list[Crop]]:
+        """The faces of each frame that are fit to be judged."""
+        with self._watch("enhance"):
+            bright = self._brightening.frames([frame.rgb_hwc for frame in frames])
+        with self._watch("detect"):
+            found = self._search(frames[0]).look(bright, [frame.pts_ms for frame in frames])
+        for frame, rgb_hwc, seen in zip(frames, bright, found, strict=True):
+            with self._watch("enhance"):
+                clear = self._lit(frame, rgb_hwc, seen)
+            with self._watch("follow"):
+                crops = list(self._fit(frame.pts_ms, clear, seen))
+            yield crops
+
+    def enhancement(self) -> Enhancement:
+        """What was done against the dark so far."""
+        return self._brightening.report()
+
+    def _search(self, first: Frame) -> FaceSearch:
+        """One search for the whole video, begun when the size of its frames is known."""
+        if self._searching is None:
+            height, width = first.rgb_hwc.shape[:2]
+            self._searching = self._detector.searching(
+                frame_size=(width, height), min_face_px=self._options.min_face, max_faces=self._options.max_faces
+            )
+        return self._searching
+
+    def _lit(self, frame: Frame, rgb_hwc: Pixels, seen: Seen) -> Pixels:
+        """A frame that was bright enough as a whole may hold faces in deep shade."""
+        if rgb_hwc is not frame.rgb_hwc or not seen.faces:
+            return rgb_hwc
+        return self._brightening.faces(rgb_hwc, np.stack([face.box_xyxy for face in seen.faces]))
+
+    def _fit(self, pts_ms: int, rgb_hwc: Pixels, seen: Seen) -> Iterator[Crop]:
+        """Give each face its track, and cut those that can be judged."""
+        number = self._sightings.frames_sampled
+        self._sightings.saw_frame(faces=len(seen.faces), more=seen.more)
+        tracks = self._tracker.update(pts_ms, seen.faces, rgb_hwc, cut=seen.cut)
+        for face, track in zip(seen.faces, tracks, strict=True):
+            if reason := unfit(face, rgb_hwc):
+                self._sightings.drop(reason)
+                continue
+            yield Crop(
+                track=track,
+                frame=number,
+                pts_ms=pts_ms,
+                box=fractions(face, rgb_hwc),
+                tensor=face_tensor(rgb_hwc, face.landmarks_xy, size=self._size),
+            )
+
+
+def in_batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) == FRAMES_PER_BATCH or sum(each.rgb_hwc.nbytes for each in batch) >= BYTES_PER_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def fractions(face: Face, rgb_hwc: Pixels) -> tuple[float, float, float, float]:
+    """The face's box in fractions of the frame, cut off at its edges."""
+    height, width = rgb_hwc.shape[:2]
+    left, top, right, bottom = np.clip(face.box_xyxy / (width, height, width, height), 0, 1).round(4).tolist()
+    return left, top, right, bottom

@@ -1,0 +1,17 @@
+"""Who is told about an analysis that runs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shared.jobs import Progress
+from shared.results import TrackWindow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """What either function raises stops the analysis."""
+
+    progress: Callable[[Progress], None]
+    """Called after every batch of frames, and before the tracks are judged."""
+    windows: Callable[[Sequence[TrackWindow]], None]
+    """Called with windows as soon as they are judged: each once, and all of the result's."""
