@@ -1,7 +1,7 @@
 """Post one video and show what Mien sees in it: `python -m deploy.demo [VIDEO]`.
 
-Without VIDEO it makes a clip from a public-domain portrait. Uses the server at MIEN_URL, or else the stack that `make up` left
-running, or else one that it starts and stops itself.
+Without VIDEO it makes a clip from a public-domain portrait. Uses the server at MIEN_URL, with the key in MIEN_API_KEY, or
+else the stack that `make up` left running, or else one that it starts and stops itself.
 """
 
 import argparse
@@ -45,7 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
     try:
-        demo(asked.video, home=asked.home, url=os.environ.get("MIEN_URL"), redis_url=os.environ.get("REDIS_URL"), console=console)
+        demo(
+            asked.video,
+            home=asked.home,
+            url=os.environ.get("MIEN_URL"),
+            api_key=os.environ.get("MIEN_API_KEY"),
+            redis_url=os.environ.get("REDIS_URL"),
+            console=console,
+        )
     except (DemoError, StackError) as error:
         console.print(f"error: {error}", style="red", markup=False, highlight=False)
         return 1
@@ -55,11 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def demo(video: Path | None, *, home: Path, url: str | None, redis_url: str | None, console: Console) -> None:
+def demo(video: Path | None, *, home: Path, url: str | None, redis_url: str | None, console: Console, api_key: str | None = None) -> None:
     """The whole demonstration. Raises DemoError or StackError."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     with chosen_video(video) as path, server(home, url=url, redis_url=redis_url, console=console) as (address, logs):
         console.print(f"posting {path.name} to {address}", markup=False, highlight=False)
-        with httpx.Client(base_url=address, timeout=60) as client:
+        with httpx.Client(base_url=address, timeout=60, headers=headers) as client:
             try:
                 job = follow(client, post(client, path), console)
                 result = read_result(client, job)

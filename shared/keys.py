@@ -169,6 +169,10 @@ class KeyFolder:
         """Oldest first, dead ones too. A file that is no key opens nothing, and keeps no other from being read."""
         return sorted(self._readable(), key=lambda key: (key.created_ms, key.id))
 
+    def has_any(self) -> bool:
+        """Whether there is a key, be it dead; none where there is no folder yet."""
+        return self._folder.exists() and bool(self.version())
+
     def version(self) -> frozenset[tuple[str, int, int]]:
         """Equal for as long as no key was written or removed."""
         with storage_errors():

@@ -11,6 +11,10 @@
     operations  the routes for those who run it
     paging      lists a page at a time
     app         all of it around a service's routes
+    guard       who asks, and may they
+    keyring     the API keys as they are on the disk now
+    limits      how often a tenant may ask
+    keys        the command that makes, lists, revokes and rotates keys
     server      how it listens
 
 It knows no service: each brings its routes, its table and its metrics.

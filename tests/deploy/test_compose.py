@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings
 from services.gateway import settings as gateway
 from services.preprocess import settings as preprocess
 from services.training import settings as training
-from services.web import server
+from services.web import keys, server
+from shared.keys import KeyFolder, Role, presented
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text()
@@ -23,7 +24,7 @@ DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
 """`${NAME:-default}`, which Docker Compose takes from the environment."""
 
 MEBIBYTES = {"m": 1, "g": 1024}
-ONE_SHOTS = {"models"}
+ONE_SHOTS = {"models", "api-keys"}
 SETTINGS: dict[str, type[BaseSettings]] = {
     "gateway": gateway.Settings,
     "preprocess": preprocess.Settings,
@@ -176,6 +177,30 @@ def test_the_private_key_is_seen_by_who_publishes_and_nobody_else() -> None:
     assert f"--out /keys --public {environment['MIEN_TRUSTED_KEYS']}" in command
     assert f"--key {environment['MIEN_SIGNING_KEY']}" in command
     assert SERVICES["preprocess"]["environment"]["MIEN_TRUSTED_KEYS"] == environment["MIEN_TRUSTED_KEYS"]
+
+
+def test_every_service_that_others_reach_has_an_api_key_of_which_it_sees_a_digest_alone() -> None:
+    assert modes("api-keys") == {"api-keys": "rw", "gateway": "ro", "training": "ro"}
+    assert modes("first-api-key") == {"api-keys": "rw"}
+    assert "--mode=700 /first-api-key" in stage("python")
+    for name in ("gateway", "training"):
+        assert SERVICES[name]["environment"]["MIEN_API_KEYS"] == "/api-keys"
+        assert SERVICES[name]["depends_on"]["api-keys"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_first_api_key_is_made_once_and_opens_everything(tmp_path: Path) -> None:
+    here = {"/api-keys": tmp_path / "api-keys", "/first-api-key": tmp_path}
+    command = SERVICES["api-keys"]["command"]
+    for folder, place in here.items():
+        command = [word.replace(f"={folder}", f"={place}") for word in command]
+    assert command[:3] == ["python", "-m", "services.web.keys"]
+    assert [keys.main(command[3:]) for _ in range(2)] == [0, 0]
+    (key,) = KeyFolder(tmp_path / "api-keys").all()
+    assert set(key.roles) == set(Role)
+    assert key.use_is_permitted()
+    shown = presented((tmp_path / "key").read_text().strip())
+    assert shown is not None
+    assert (shown.key_id, key.fits(shown.secret)) == (key.id, True)
 
 
 def test_crops_are_cut_by_the_worker_and_runs_are_the_training_service_s_own() -> None:

@@ -78,18 +78,21 @@ stand_in() {
 # One member of the JSON object on standard input.
 member() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 
-post() { curl --fail-with-body --silent --show-error --request POST --upload-file "$1" --header 'Content-Type: application/octet-stream' "$url/v1/analyses" | member id; }
+# curl, with the first API key.
+ask() { curl --header "Authorization: Bearer $key" "$@"; }
 
-state() { curl --fail --silent --show-error "$url/v1/analyses/$1" | member state; }
+post() { ask --fail-with-body --silent --show-error --request POST --upload-file "$1" --header 'Content-Type: application/octet-stream' "$url/v1/analyses" | member id; }
+
+state() { ask --fail --silent --show-error "$url/v1/analyses/$1" | member state; }
 
 has_ended() { [[ $(state "$1") =~ ^(succeeded|failed|canceled)$ ]]; }
 
 # Waits for an analysis and requires that it found what is in the clip: one face, all the way through.
 expect_one_track() {
     wait_for 300 "the end of analysis $1" has_ended "$1"
-    [ "$(state "$1")" = succeeded ] || fail "the analysis ended so: $(curl --silent "$url/v1/analyses/$1")"
-    curl --fail --silent --show-error "$url/v1/analyses/$1/results" >"$scratch/result.json"
-    python3 - "$scratch/result.json" "$(curl --fail --silent --show-error "$url/v1/analyses/$1" | member attempts)" <<'END'
+    [ "$(state "$1")" = succeeded ] || fail "the analysis ended so: $(ask --silent "$url/v1/analyses/$1")"
+    ask --fail --silent --show-error "$url/v1/analyses/$1/results" >"$scratch/result.json"
+    python3 - "$scratch/result.json" "$(ask --fail --silent --show-error "$url/v1/analyses/$1" | member attempts)" <<'END'
 import json, sys
 result, attempts = json.load(open(sys.argv[1])), sys.argv[2]
 (track,) = result["tracks"]
@@ -111,7 +114,7 @@ metrics = urllib.request.urlopen("http://127.0.0.1:9100/metrics").read().decode(
 print(sum(int(float(count)) for count in re.findall(r"^mien_attempts_total\{outcome=\"succeeded\"\} (\S+)$", metrics, re.M)))'
 }
 
-is_ready() { curl --fail --silent "$url/readyz" && curl --fail --silent "$training/readyz"; }
+is_ready() { ask --fail --silent "$url/readyz" && ask --fail --silent "$training/readyz"; }
 
 # What is signed serves, and nobody but who publishes can read what it is signed with.
 expect_signed() {
@@ -120,7 +123,7 @@ expect_signed() {
     ! compose exec -T training sh -c 'echo >>/keys/signing.pem' 2>/dev/null || fail "the training service can change the private key"
 }
 
-run_state() { curl --fail --silent --show-error "$training/v1/runs/$1" | member state; }
+run_state() { ask --fail --silent --show-error "$training/v1/runs/$1" | member state; }
 
 has_run() { [ "$(run_state "$1")" = succeeded ]; }
 
@@ -140,12 +143,12 @@ END
     chmod -R a+rX "$scratch"
     compose run --rm --no-deps -T --volume "$faces:/in:ro" preprocess \
         python -m services.preprocess.harvest pictures /in --name faces --licence CC0 --size 32 --out /crops/faces
-    run=$(curl --fail-with-body --silent --show-error --json \
+    run=$(ask --fail-with-body --silent --show-error --json \
         '{"name": "tiny", "labelled": [{"store": "faces", "held_out": 0.3}], "rounds": 0,
           "teacher_recipe": {"design": {"width": 0.125}, "stretches": [{"epochs": 1, "size": 32}], "batch": 16}}' \
         "$training/v1/runs" | member id)
     wait_for 300 "the end of run $run" has_run "$run"
-    curl --fail --silent --show-error "$training/v1/runs/$run/report"
+    ask --fail --silent --show-error "$training/v1/runs/$run/report"
 }
 
 expect_hardened() {
@@ -172,6 +175,8 @@ compose build
 
 say "bringing the stack up"
 compose up -d
+key=$(compose run --rm --no-deps -T api-keys cat /first-api-key/key)
+[ "$(curl --silent --output /dev/null --write-out '%{http_code}' "$url/v1/analyses")" = 401 ] || fail "the gateway asks for no key"
 wait_for 300 "a ready stack" is_ready
 expect_hardened
 expect_signed
@@ -201,7 +206,7 @@ compose restart --timeout 45 triton-cpu redis
 for id in "${ids[@]}"; do expect_one_track "$id"; done
 
 say "the result, as people read it"
-MIEN_URL=$url .venv/bin/python -m deploy.demo "$video"
+MIEN_URL=$url MIEN_API_KEY=$key .venv/bin/python -m deploy.demo "$video"
 
 succeeded=yes
 say "compose.sh: passed"
