@@ -153,6 +153,13 @@ class ResultNotReady(JobError):
     retryable = True
 
 
+class Gone(JobNotFound):
+    """The analysis was here, and is no more.
+
+    It was deleted, or its time was over. For a week its id is remembered, and nothing else.
+    """
+
+
 class ResultGone(JobError):
     """The result of this analysis is no longer kept."""
 

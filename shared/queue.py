@@ -23,9 +23,9 @@ from uuid import uuid4
 from shared.durability import unsafe
 from shared.errors import (
     AttemptsExhausted,
+    Gone,
     IdempotencyKeyReused,
     IdempotencyRequestInProgress,
-    Gone,
     JobNotFound,
     NothingToRollBack,
     QueueFull,
@@ -115,7 +115,7 @@ class GatewayQueue:
     """The gateway's side. Every call raises QueueUnavailable when Redis has not answered within 2 seconds.
 
     Calls that name a job take the tenant who asks: to that one, another's job is as unknown as one that never was.
-    Without a tenant they are about everybody's.
+    Without a tenant they are about everybody's. Their JobNotFound is Gone where the tenant had the job until lately.
     """
 
     def __init__(self, url: str, *, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
@@ -411,9 +411,14 @@ def _raise_refusal(verdict: str | None) -> None:
 
 
 def _found(fields: Sequence[str]) -> Job:
-    if not fields:
-        raise JobNotFound
+    """The job, or the one word of why there is none."""
+    if len(fields) == 1:
+        raise _absence(fields[0])
     return decode(fields)
+
+
+def _absence(why: str) -> JobNotFound:
+    return Gone() if why == "gone" else JobNotFound()
 
 
 def _cursor_after(job: Job) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from uuid import uuid4
 
 from shared.idempotency import Idempotency
 from shared.jobs import Contract, JobState
@@ -53,6 +54,10 @@ class UpkeepQueue:
     def tidied(self, untidied: Untidied) -> None:
         """The folder is as it shall stay."""
         self._call("tidied", untidied.end.job.id, untidied.due)
+
+    def generation(self) -> str:
+        """Names the data that Redis has: it is another one after Redis has lost what it had, and only then."""
+        return str(self._call("generation", uuid4().hex))
 
     def close(self) -> None:
         self._call.redis.close()

@@ -226,8 +226,9 @@ class Videos:
                 for path in set(folder.glob(pattern)) - kept:
                     path.unlink(missing_ok=True)
 
-    def delete(self, job_id: str) -> bool:
-        """Remove everything of one analysis, or of an upload that did not become one. False when there was no analysis.
+    def delete(self, job_id: str) -> dict[str, int]:
+        """Remove everything of one analysis, or of an upload that did not become one: what the files of the analysis were called, and
+        their sizes in bytes. Empty when there was no analysis.
 
         The folder is moved away first: whoever writes a result at that moment fails by its path, and nothing comes back. When this
         raises StorageError the same call finishes the work, or a later `prepare` does.
@@ -239,10 +240,10 @@ class Videos:
                 os.utime(deleted)  # from now on it is being deleted: `sweep` leaves it alone for a while
             for folder in (self._incoming, self._analyses):
                 fsync_folder(folder)  # which fails where there is none, unlike the renaming
-            existed = deleted.is_dir()
+            removed = sizes(deleted)
             for path in (self.incoming(job_id), self._incoming / f"{job_id}.folder", deleted):
                 remove(path)
-        return existed
+        return removed
 
     def _windows(self, job_id: str, attempt: int) -> Path:
         return self._analyses / job_id / f"windows-{attempt}.jsonl"
@@ -274,6 +275,11 @@ def result_name(attempt: str) -> str:
 def attempt_of(result: Path) -> str:
     """The inverse of `result_name`."""
     return result.stem.removeprefix("result").removeprefix("-")
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Of the files in it, by name, in bytes. Empty when there is no such folder."""
+    return {path.name: path.stat().st_size for path in folder.iterdir()} if folder.is_dir() else {}
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -2,8 +2,9 @@
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
-from shared.logs import JsonLines
+from shared.logs import JsonLines, about
 
 
 def line(**record: object) -> dict[str, object]:
@@ -33,3 +34,15 @@ def test_a_line_stays_one_line_with_a_traceback() -> None:
     text = JsonLines("worker").format(record)
     assert "\n" not in text
     assert "ValueError: two\nlines" in json.loads(text)["traceback"]
+
+
+def test_lines_inside_say_what_they_are_about_and_those_after_do_not() -> None:
+    with about(request_id="r1"), about(job_id="an_1", attempt=1):
+        said = line(msg="begun", attempt=2)
+    assert (said["request_id"], said["job_id"], said["attempt"]) == ("r1", "an_1", 2), "a line knows best what it is about"
+    assert not {"request_id", "job_id"} & line(msg="idle").keys()
+
+
+def test_another_thread_is_about_something_else() -> None:
+    with about(job_id="an_1"), ThreadPoolExecutor(1) as pool:
+        assert "job_id" not in pool.submit(line, msg="elsewhere").result()

@@ -10,6 +10,7 @@ import redis
 
 from shared.errors import (
     DecodeCrashed,
+    Gone,
     InferenceUnavailable,
     InternalError,
     JobNotFound,
@@ -160,7 +161,7 @@ def test_a_retry_waits_and_the_last_one_fails(gateway: Gateway, new_worker: Call
     first = claimed(worker)
     assert worker.retry(first, BROKEN) == JobState.QUEUED
     assert worker.claim() is None
-    assert gateway.depth().model_dump() == {"queued": 0, "running": 0, "delayed": 1}
+    assert gateway.depth().model_dump(exclude={"oldest_s"}) == {"queued": 0, "running": 0, "delayed": 1}
     time.sleep(0.25)
     second = claimed(worker)
     assert second.attempt == 2
@@ -372,8 +373,32 @@ def test_deleting_a_running_job_stops_it_and_refuses_its_result(gateway: Gateway
         gateway.get(lease.job.id)
     assert gateway.list() == JobPage(jobs=(), next_cursor=None)
     assert raw.xlen("mien:leases") == 0
-    assert left(raw) == {f"mien:deleted:{lease.job.id}"}
+    assert left(raw) == {f"mien:deleted:{lease.job.id}", f"mien:gone:{lease.job.id}"}
     assert 0 < raw.pttl(f"mien:deleted:{lease.job.id}") <= 3600 * 1000
+
+
+def test_what_is_gone_is_remembered_for_a_week_by_its_tenant_alone(gateway: Gateway, raw: redis.Redis) -> None:
+    gateway.submit(job := new_job(tenant="ours"))
+    gateway.delete(job.id, tenant="ours")
+    for call in (gateway.get, gateway.cancel, gateway.delete, gateway.get_with_result):
+        for tenant in ("ours", None):
+            with pytest.raises(Gone):
+                call(job.id, tenant=tenant)
+        with pytest.raises(JobNotFound) as theirs:
+            call(job.id, tenant="theirs")
+        assert theirs.type is JobNotFound
+    assert raw.get(f"mien:gone:{job.id}") == "ours", "and nothing else about it is kept"
+    assert raw.pttl(f"mien:gone:{job.id}") == pytest.approx(7 * DAY_MS, abs=5000)
+
+
+def test_the_oldest_job_that_waits_has_an_age(gateway: Gateway, worker: WorkerQueue, raw: redis.Redis) -> None:
+    assert gateway.depth().oldest_s == 0
+    gateway.submit(oldest := new_job())
+    gateway.submit(new_job())
+    raw.hincrby(f"mien:job:{oldest.id}", "accepted_ms", -60_000)
+    assert gateway.depth().oldest_s == pytest.approx(60, abs=5)
+    claimed(worker)
+    assert gateway.depth().oldest_s < 5
 
 
 def test_a_job_that_has_ended_is_forgotten_after_seven_days(gateway: Gateway, worker: WorkerQueue, raw: redis.Redis) -> None:
@@ -383,8 +408,12 @@ def test_a_job_that_has_ended_is_forgotten_after_seven_days(gateway: Gateway, wo
     place = raw.zrange("mien:jobs:all", 0, -1)[0]
     assert (raw.zscore("mien:expires", place) or 0) / 1000 - time.time() == pytest.approx(7 * DAY_MS / 1000, abs=5)
     raw.zadd("mien:expires", {place: 0})
+    with pytest.raises(Gone):
+        gateway.get(lease.job.id)
     assert gateway.list() == JobPage(jobs=(), next_cursor=None)
-    assert left(raw) == set()
+    assert left(raw) == {f"mien:gone:{lease.job.id}"}
+    with pytest.raises(Gone):
+        gateway.get(lease.job.id)
 
 
 @pytest.mark.usefixtures("hasty_redis_url")
@@ -508,7 +537,7 @@ def test_jobs_are_not_failed_while_a_worker_is_at_work(gateway: Gateway, worker:
     time.sleep(0.3)
     claimed(other)
     assert worker.fail_stranded(UNAVAILABLE, waited_s=0.2) == 0
-    assert gateway.depth().model_dump() == {"queued": 1, "running": 1, "delayed": 0}
+    assert gateway.depth().model_dump(exclude={"oldest_s"}) == {"queued": 1, "running": 1, "delayed": 0}
 
 
 # --- aliases ---------------------------------------------------------------------------------------------------------

@@ -370,7 +370,7 @@ def test_after_seven_days_nothing_is_left(
     assert tidy(videos, upkeep).removed == 1
     assert videos.ids() == [young.id]
     gateway.list()
-    assert not [key for key in raw.keys("mien:*") if job.id in key or once.key in key]
+    assert [key for key in raw.keys("mien:*") if job.id in key or once.key in key] == [f"mien:gone:{job.id}"]
     raw.flushall()
     assert reconcile(videos, upkeep) == (1, 0)
 
@@ -445,3 +445,10 @@ def test_a_disk_in_trouble_is_tried_again_the_next_minute(
         assert clear_ended(videos, upkeep, settled_s=0) == 0
     assert clear_ended(videos, upkeep, settled_s=0) == 1
     assert "video" not in names(videos, job.id)
+
+
+def test_a_redis_that_lost_its_data_has_another_generation(upkeep: UpkeepQueue, raw: redis.Redis) -> None:
+    first = upkeep.generation()
+    assert upkeep.generation() == first
+    raw.flushall()
+    assert upkeep.generation() != first
