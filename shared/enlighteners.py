@@ -1,6 +1,6 @@
 """What travels from training to the worker to see in the dark with: one TorchScript file, and the words that go with it.
 
-    services/preprocess/enlightener/
+    services/preprocess/light/enlightener/
       generator.pt        TorchScript, in half precision: uint8 RGB (B, 3, H, W) with H and W multiples of STRIDE
                           -> fp32 RGB (B, 3, H, W) from 0 to 1: the same pictures as if there had been light
       enlightener.json    this contract; names the sha256 of the other

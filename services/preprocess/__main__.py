@@ -12,11 +12,11 @@ from prometheus_client import start_http_server
 
 from services.preprocess.analyze import analyze
 from services.preprocess.champion import Champion
-from services.preprocess.classifier import Classifier
+from services.preprocess.decode.limits import Limits
+from services.preprocess.faces.search import FaceDetector
+from services.preprocess.judge.classifier import Classifier
 from services.preprocess.keeper import Keeper
-from services.preprocess.limits import Limits
-from services.preprocess.lowlight import Lowlight
-from services.preprocess.search import FaceDetector
+from services.preprocess.light.lowlight import Lowlight
 from services.preprocess.settings import Settings
 from services.preprocess.worker import Worker
 from shared import logs

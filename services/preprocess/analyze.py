@@ -7,15 +7,15 @@ Knows no queue and no job record; what it learns on the way it tells its listene
 from itertools import chain
 from pathlib import Path
 
-from services.preprocess.classifier import Classifier
-from services.preprocess.decoding import decoded
+from services.preprocess.decode.decoding import decoded
+from services.preprocess.decode.limits import Limits
+from services.preprocess.faces.search import FaceDetector
 from services.preprocess.frontend import FrontEnd, in_batches
-from services.preprocess.judging import Judging
-from services.preprocess.limits import Limits
+from services.preprocess.judge.classifier import Classifier
+from services.preprocess.judge.judging import Judging
+from services.preprocess.judge.sightings import Sightings
+from services.preprocess.light.lowlight import Lowlight
 from services.preprocess.listener import Listener
-from services.preprocess.lowlight import Lowlight
-from services.preprocess.search import FaceDetector
-from services.preprocess.sightings import Sightings
 from services.preprocess.stopwatch import Stopwatch
 from shared.jobs import Options, Stage, Timings
 from shared.releases import Release

@@ -9,15 +9,15 @@ from typing import Final
 
 import numpy as np
 
-from services.preprocess.faces import Face
-from services.preprocess.frames import Frame
-from services.preprocess.lowlight import Lowlight
-from services.preprocess.quality import unfit
-from services.preprocess.regions import Pixels, face_tensor
-from services.preprocess.search import FaceDetector, FaceSearch, Seen
-from services.preprocess.sightings import Sightings
+from services.preprocess.decode.frames import Frame
+from services.preprocess.faces.face import Face
+from services.preprocess.faces.quality import unfit
+from services.preprocess.faces.regions import Pixels, face_tensor
+from services.preprocess.faces.search import FaceDetector, FaceSearch, Seen
+from services.preprocess.faces.tracks import Tracker
+from services.preprocess.judge.sightings import Sightings
+from services.preprocess.light.lowlight import Lowlight
 from services.preprocess.stopwatch import Stopwatch
-from services.preprocess.tracks import Tracker
 from shared.jobs import Options
 from shared.results import Enhancement
 

@@ -177,7 +177,6 @@ class Worker:
             return self._give_up(lease, error)
         timings = timings.model_copy(update={"queue": waited_ms(lease)})
         if not self._told(lambda: self._queue.succeed(lease, timings, result.warnings)):
-            self._videos.drop_result(job.id, lease.token)
             return "lost"
         metrics.count_stages(timings)
         return "succeeded"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut, coffee, rocket
 
-from services.preprocess.faces import Face
-from services.preprocess.search import FaceDetector, FaceSearch, Seen, smallest_face_px
-from services.preprocess.video import Frame, open_video
+from services.preprocess.decode.video import Frame, open_video
+from services.preprocess.faces.face import Face
+from services.preprocess.faces.search import FaceDetector, FaceSearch, Seen, smallest_face_px
 from tests.bench.figures import Figure
 
 FRAMES_PER_BATCH: Final = 16

@@ -24,11 +24,11 @@ from facenet_pytorch import MTCNN
 from PIL import Image
 from torchvision.ops import box_iou
 
-from services.preprocess.brighten import METHODS
+from services.preprocess.faces.landmarks import FacePictures, mean_landmarks
+from services.preprocess.faces.regions import Pixels, face_tensor
 from services.preprocess.harvest.parquet import read_parquet
-from services.preprocess.landmarks import FacePictures, mean_landmarks
-from services.preprocess.lowlight import Brightening, Lowlight
-from services.preprocess.regions import Pixels, face_tensor
+from services.preprocess.light.brighten import METHODS
+from services.preprocess.light.lowlight import Brightening, Lowlight
 from shared import releases
 from shared.expressions import LABELS
 from shared.jobs import Enhance

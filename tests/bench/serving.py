@@ -12,7 +12,7 @@ import torch
 from facenet_pytorch import MTCNN
 
 from deploy.stack import Stack, newest_release
-from services.preprocess.regions import face_tensor
+from services.preprocess.faces.regions import face_tensor
 from shared import releases
 from shared.jobs import FINAL_STATES, Job, JobState
 from tests.bench.figures import Figure

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from deploy.stack import free_ports, newest_release
-from services.preprocess.classifier import Classifier
+from services.preprocess.judge.classifier import Classifier
 from shared import releases
 from shared.expressions import REGIONS
 from tests.bench.figures import Figure

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from services.preprocess.decoding import decoded
-from services.preprocess.limits import Limits
+from services.preprocess.decode.decoding import decoded
+from services.preprocess.decode.limits import Limits
 from shared.errors import MediaError, MienError
 from tests.corpus.canary import SECRET
 from tests.corpus.cases import Case

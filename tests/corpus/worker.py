@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from services.preprocess.champion import Champion
-from services.preprocess.decoding import decoded
+from services.preprocess.decode.decoding import decoded
 from services.preprocess.keeper import Keeper
 from services.preprocess.worker import Worker
 from shared import logs

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from deploy.clip import make_clip
-from services.preprocess.search import FaceDetector
-from services.preprocess.video import open_video
+from services.preprocess.decode.video import open_video
+from services.preprocess.faces.search import FaceDetector
 
 
 @pytest.fixture

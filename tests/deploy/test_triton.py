@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from deploy.triton import server
-from services.preprocess.classifier import Classifier
+from services.preprocess.judge.classifier import Classifier
 from shared.errors import InferenceUnavailable
 from shared.releases import Release, model_name
 from tests.triton_server import StartTriton, Triton

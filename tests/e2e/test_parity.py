@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from services.preprocess.classifier import Classifier, softmax
+from services.preprocess.judge.classifier import Classifier, softmax
 from shared.releases import Release
 from tests.triton_server import Triton
 from training.export import WEIGHTS, read_release_network

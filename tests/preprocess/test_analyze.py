@@ -9,11 +9,11 @@ from skimage import data
 
 from deploy.clip import make_clip
 from services.preprocess.analyze import analyze
-from services.preprocess.classifier import Classifier
-from services.preprocess.limits import Limits
+from services.preprocess.decode.limits import Limits
+from services.preprocess.faces.search import FaceDetector
+from services.preprocess.judge.classifier import Classifier
+from services.preprocess.light.lowlight import Lowlight
 from services.preprocess.listener import Listener
-from services.preprocess.lowlight import Lowlight
-from services.preprocess.search import FaceDetector
 from shared.errors import MediaDurationExceeded, MediaUnrecognised
 from shared.jobs import Options, Progress, Stage, Timings
 from shared.results import Result, TrackWindow, Window

@@ -10,10 +10,10 @@ import pyarrow.parquet as parquet
 import pytest
 from skimage import data
 
+from services.preprocess.faces.landmarks import FacePictures
+from services.preprocess.faces.regions import face_tensor
 from services.preprocess.harvest.__main__ import main
 from services.preprocess.harvest.adapters import ADAPTERS, Choices, harvest
-from services.preprocess.landmarks import FacePictures
-from services.preprocess.regions import face_tensor
 from shared.crops import SAMPLES, STORE, Store, read_samples
 from shared.errors import DataUnusable, LabelUnknown, PictureUnreadable
 from shared.expressions import LABELS

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from services.preprocess.faces.regions import face_tensor
+from services.preprocess.faces.search import FaceDetector
 from services.preprocess.harvest.ckplus import CODES
-from services.preprocess.regions import face_tensor
-from services.preprocess.search import FaceDetector
 from shared.crops import SAMPLES, STORE, Store, read_samples
 from shared.errors import DataUnusable, LabelUnknown, PictureUnreadable
 from shared.expressions import LABELS

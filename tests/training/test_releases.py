@@ -7,8 +7,8 @@ import pytest
 import torch
 from skimage import data
 
-from services.preprocess.landmarks import FacePictures
-from services.preprocess.regions import face_tensor
+from services.preprocess.faces.landmarks import FacePictures
+from services.preprocess.faces.regions import face_tensor
 from shared.expressions import LABELS
 from shared.releases import file_sha256, read
 from training.datasets import luma

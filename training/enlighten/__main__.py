@@ -2,7 +2,7 @@
 
     python -m training.enlighten faces.parquet more.parquet --licence "..." --eyes training/releases/000002 --out runs/enlighten
 
-What comes out is the folder OUT/enlightener; copied over services/preprocess/enlightener it is what serves.
+What comes out is the folder OUT/enlightener; copied over services/preprocess/light/enlightener it is what serves.
 """
 
 import argparse

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from services.preprocess.faces.search import FaceDetector
 from services.preprocess.harvest.ckplus import read_ckplus
 from services.preprocess.harvest.cut import FootageCutter, cut_pictures
 from services.preprocess.harvest.material import Clip, Tally
@@ -14,8 +15,7 @@ from services.preprocess.harvest.pictures import read_class_folders, read_csv
 from services.preprocess.harvest.store import write_store
 from services.preprocess.harvest.uploads import read_uploads
 from services.preprocess.harvest.videos import read_afew, read_videos
-from services.preprocess.lowlight import Brightening, Lowlight
-from services.preprocess.search import FaceDetector
+from services.preprocess.light.lowlight import Brightening, Lowlight
 from shared.crops import Store
 from shared.jobs import Contract, Enhance, Options
 

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from services.preprocess.decode.video import Frame
 from services.preprocess.harvest.decoding import picture_file
 from services.preprocess.harvest.folders import existing_folder, files, folders, named
 from services.preprocess.harvest.labels import label_of
 from services.preprocess.harvest.material import Footage, Tally
-from services.preprocess.video import Frame
 from shared.errors import DataUnusable, LabelUnknown, PictureUnreadable
 from shared.expressions import LABELS
 

@@ -6,15 +6,15 @@ from typing import Final
 
 import numpy as np
 
-from services.preprocess.frames import Frame
+from services.preprocess.decode.frames import Frame
+from services.preprocess.faces.landmarks import FacePictures, mean_landmarks
+from services.preprocess.faces.regions import Pixels, face_tensor
+from services.preprocess.faces.search import FaceDetector
 from services.preprocess.frontend import FrontEnd, in_batches
 from services.preprocess.harvest.material import Clip, Footage, Picture, Tally
 from services.preprocess.harvest.strip import Strip, Strips
-from services.preprocess.landmarks import FacePictures, mean_landmarks
-from services.preprocess.lowlight import Brightening, Lowlight
-from services.preprocess.regions import Pixels, face_tensor
-from services.preprocess.search import FaceDetector
-from services.preprocess.sightings import LEAST_SIGHTINGS, Sightings
+from services.preprocess.judge.sightings import LEAST_SIGHTINGS, Sightings
+from services.preprocess.light.lowlight import Brightening, Lowlight
 from shared.errors import MediaError, MediaMissing, PictureUnreadable
 from shared.jobs import Options
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from services.preprocess.regions import Pixels
-from services.preprocess.video import MAX_PIXELS
+from services.preprocess.decode.video import MAX_PIXELS
+from services.preprocess.faces.regions import Pixels
 from shared.errors import PictureUnreadable
 from shared.videos import storage_errors
 

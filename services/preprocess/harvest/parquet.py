@@ -11,10 +11,10 @@ from typing import Any, Final
 import pyarrow
 import pyarrow.parquet as parquet
 
+from services.preprocess.faces.regions import Pixels
 from services.preprocess.harvest.decoding import picture
 from services.preprocess.harvest.labels import label_of
 from services.preprocess.harvest.material import Picture
-from services.preprocess.regions import Pixels
 from shared.errors import DataUnusable, PictureUnreadable
 
 COLUMNS: Final = ("image", "label", "subject")

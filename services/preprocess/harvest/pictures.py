@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
+from services.preprocess.faces.regions import Pixels
 from services.preprocess.harvest.decoding import picture_file
 from services.preprocess.harvest.folders import class_folders, files, named
 from services.preprocess.harvest.material import Picture
-from services.preprocess.regions import Pixels
 from shared.errors import DataUnusable, LabelUnknown, PictureUnreadable
 from shared.results import Label
 

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import numpy as np
 
+from services.preprocess.faces.regions import Pixels
 from services.preprocess.harvest.material import Clip, Tally
-from services.preprocess.regions import Pixels
 from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, sample_line
 from shared.errors import DataUnusable, StoreExists
 from shared.expressions import REGIONS

@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from services.preprocess.decoding import decoded
-from services.preprocess.frames import Frame
+from services.preprocess.decode.decoding import decoded
+from services.preprocess.decode.frames import Frame
+from services.preprocess.decode.limits import Limits
 from services.preprocess.harvest.folders import class_folders, existing_folder, files, named
 from services.preprocess.harvest.material import Footage
-from services.preprocess.limits import Limits
 
 SUFFIXES: Final = frozenset({".3g2", ".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 

@@ -1,0 +1,1 @@
+"""Videos in, frames out: everything that touches a stranger's file, in a process that can do nothing else."""

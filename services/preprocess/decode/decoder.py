@@ -1,0 +1,105 @@
+"""The process that decodes: one video, one pass, no way to anything else. Started by `decoding`, for one job.
+
+Standard input is the video, standard output the pipe to the worker. All that will ever be imported is imported before the cage closes,
+and the cage is closed before the first byte of the video is looked at.
+"""
+
+import importlib
+import os
+import pkgutil
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Final
+
+import av
+
+from services.preprocess.decode import sandbox
+from services.preprocess.decode.frames import Frame
+from services.preprocess.decode.video import Video, open_descriptor
+from services.preprocess.decode.wire import Ended, Failed, Opened, Request, Speaker
+from shared.errors import DecodeCrashed, DecodeMemoryExceeded, DecoderUnavailable, MienError
+
+VIDEO: Final = 0
+ANSWERS: Final = 1
+ERRORS: Final = 2
+
+AHEAD_BYTES: Final = 64 << 20
+AHEAD_FRAMES: Final = 32
+"""Frames that wait for the worker: whichever of the two is less, and one at least."""
+
+
+def main() -> None:
+    request = Request.model_validate_json(sys.argv[-1])
+    sandbox.die_with(request.worker)
+    pipe = os.fdopen(os.dup(ANSWERS), "wb")
+    os.dup2(ERRORS, ANSWERS)  # whatever prints, it does not garble an answer
+    speaker = Speaker(pipe)
+    try:
+        confined = enter(request)
+        with open_descriptor(VIDEO, limits=request.limits) as video:
+            answer(video, request, speaker, confined=confined)
+    except MienError as error:
+        speaker.say(failure(error))
+    except MemoryError:
+        speaker.say(failure(DecodeMemoryExceeded(f"the limit is {request.limits.memory_bytes >> 20} MiB")))
+    except Exception as error:
+        speaker.say(failure(DecodeCrashed(type(error).__name__)))
+    pipe.close()
+    os._exit(0)  # threads of a decoder that is stuck are nobody's to wait for
+
+
+def enter(request: Request) -> bool:
+    """Close the cage; False where there is none and the request can do without. Raises DecoderUnavailable."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):  # PyAV imports its parts when a file asks for them
+            importlib.import_module(module.name)
+    limits = request.limits
+    sandbox.limit(memory_bytes=limits.memory_bytes, cpu_s=limits.cpu_s)
+    try:
+        sandbox.confine()
+    except sandbox.NoSandbox as error:
+        if not limits.unconfined:
+            raise DecoderUnavailable(f"there is no sandbox on this machine: {error}") from error
+        return False
+    return True
+
+
+def answer(video: Video, request: Request, speaker: Speaker, *, confined: bool) -> None:
+    frames = video.frames(request.sample_fps, start_ms=request.start_ms, end_ms=request.end_ms, heartbeat=speaker.live)
+    first = next(frames)
+    height, width, _ = first.rgb_hwc.shape
+    expected = video.expected_frames(request.sample_fps, start_ms=request.start_ms, end_ms=request.end_ms)
+    speaker.say(Opened(width=width, height=height, expected_frames=expected, confined=confined))
+    with showing(speaker, ahead=max(1, min(AHEAD_FRAMES, AHEAD_BYTES // first.rgb_hwc.nbytes))) as waiting:
+        for frame in chain([first], frames):
+            waiting.put(frame)
+    speaker.say(Ended(media=video.media(), warnings=video.warnings))
+
+
+@contextmanager
+def showing(speaker: Speaker, *, ahead: int) -> "Iterator[queue.Queue[Frame | None]]":
+    """Show what is put into the queue, by a thread: decoding goes on while the worker looks. It is full with `ahead` frames."""
+    waiting: queue.Queue[Frame | None] = queue.Queue(ahead)
+
+    def show() -> None:
+        for frame in iter(waiting.get, None):
+            speaker.show(frame)
+
+    thread = threading.Thread(target=show, name="showing", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise MemoryError("no room for a thread's stack") from error
+    try:
+        yield waiting
+    finally:
+        waiting.put(None)  # what was decoded before an error is shown before the error
+        thread.join()
+
+
+def failure(error: MienError) -> Failed:
+    return Failed(code=error.code(), detail=error.detail.encode("ascii", "replace").decode()[:400])

@@ -1,0 +1,1 @@
+"""Frames in, faces out: found, followed, measured and cut upright."""

@@ -1,0 +1,1 @@
+"""Faces in, verdicts out: asks Triton, remembers features, judges windows and tracks."""

@@ -1,0 +1,1 @@
+"""Dark pictures in, bright ones out."""

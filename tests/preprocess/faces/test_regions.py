@@ -1,0 +1,136 @@
+import math
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from skimage.data import astronaut
+
+from services.preprocess.faces.regions import (
+    BOXES,
+    EYES_XY,
+    MAX_UPRIGHT_PX,
+    MOUTH_XY,
+    face_tensor,
+    upright_face,
+    upright_side_px,
+    upright_thumbnail,
+)
+
+POINTS = {"left eye": EYES_XY[0], "right eye": EYES_XY[1], "left mouth corner": MOUTH_XY[0], "right mouth corner": MOUTH_XY[1]}
+COLOURS = {"left eye": (255, 0, 0), "right eye": (0, 255, 0), "left mouth corner": (0, 0, 255), "right mouth corner": (255, 255, 0)}
+
+
+def drawn_face(*, side: float, roll_degrees: float, centre: tuple[float, float] = (320, 240)) -> tuple[np.ndarray, np.ndarray]:
+    """A frame with a coloured dot on each landmark of a face of this size and tilt, and the landmarks."""
+    roll = math.radians(roll_degrees)
+    turn = np.array(((math.cos(roll), -math.sin(roll)), (math.sin(roll), math.cos(roll))))
+    placed = {name: turn @ ((np.array(point) - 0.5) * side) + centre for name, point in POINTS.items()}
+    image = Image.new("RGB", (640, 480), (90, 90, 90))
+    draw = ImageDraw.Draw(image)
+    radius = side * 0.03
+    for name, (x, y) in placed.items():
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLOURS[name])
+    nose = turn @ np.array((0.0, 0.1 * side)) + centre
+    order = [placed["left eye"], placed["right eye"], nose, placed["left mouth corner"], placed["right mouth corner"]]
+    return np.asarray(image), np.array(order, dtype=np.float32)
+
+
+def centre_of(crop_hwc: np.ndarray, colour: tuple[int, int, int]) -> tuple[float, float] | None:
+    """Where a dot is, in fractions of the crop."""
+    near = np.abs(crop_hwc.astype(int) - colour).sum(axis=2) < 150
+    if not near.any():
+        return None
+    rows, columns = np.nonzero(near)
+    return (columns.mean() + 0.5) / crop_hwc.shape[1], (rows.mean() + 0.5) / crop_hwc.shape[0]
+
+
+@pytest.mark.parametrize("roll", [-40, -10, 0, 25])
+@pytest.mark.parametrize("side", [60, 170, 330])
+def test_landmarks_land_where_they_belong(side: float, roll: float) -> None:
+    frame, landmarks = drawn_face(side=side, roll_degrees=roll)
+    tensor = face_tensor(frame, landmarks, size=96)
+    assert tensor.shape == (9, 96, 96)
+    assert tensor.dtype == np.uint8
+    face = tensor[0:3].transpose(1, 2, 0)
+    for name, target in POINTS.items():
+        assert centre_of(face, COLOURS[name]) == pytest.approx(target, abs=0.02), name
+
+
+def test_eyes_and_mouth_are_cut_from_their_halves() -> None:
+    frame, landmarks = drawn_face(side=200, roll_degrees=15)
+    tensor = face_tensor(frame, landmarks, size=96)
+    for region, rows, names in (
+        ("eyes", slice(3, 6), ("left eye", "right eye")),
+        ("mouth", slice(6, 9), ("left mouth corner", "right mouth corner")),
+    ):
+        crop = tensor[rows].transpose(1, 2, 0)
+        left, top, right, bottom = BOXES[region]
+        for name, (x, y) in POINTS.items():
+            expected = pytest.approx(((x - left) / (right - left), (y - top) / (bottom - top)), abs=0.03) if name in names else None
+            assert centre_of(crop, COLOURS[name]) == expected, f"{name} in the {region} crop"
+
+
+def test_a_turned_head_keeps_its_size() -> None:
+    _, landmarks = drawn_face(side=200, roll_degrees=0)
+    turned = landmarks.copy()
+    turned[:, 0] = 320 + (turned[:, 0] - 320) * 0.5
+    assert upright_side_px(landmarks) == pytest.approx(200, rel=0.01)
+    assert upright_side_px(turned) > 0.6 * 200, "the eyes alone would say half"
+
+
+def test_outside_the_frame_is_black() -> None:
+    frame, landmarks = drawn_face(side=200, roll_degrees=0, centre=(20, 240))
+    face = face_tensor(frame, landmarks, size=64)[0:3]
+    assert (face[:, :, :20] == 0).all()
+    assert (face[:, 30, 40:] > 0).any()
+
+
+def test_large_faces_are_averaged_not_skipped() -> None:
+    """A fine checkerboard must come out grey: nearest or bilinear sampling alone would alias."""
+    board = (np.indices((2000, 2000)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    frame = np.repeat(board[:, :, np.newaxis], 3, axis=2)
+    landmarks = np.array([(x * 1800 + 100, y * 1800 + 100) for x, y in (*EYES_XY, (0.5, 0.6), *MOUTH_XY)], dtype=np.float32)
+    assert upright_face(frame, landmarks, least_px=64).width == MAX_UPRIGHT_PX
+    inner = face_tensor(frame, landmarks, size=64)[:, 4:-4, 4:-4]
+    assert inner.min() > 100
+    assert inner.max() < 155
+
+
+@pytest.mark.parametrize("roll", [0, 17, 45])
+@pytest.mark.parametrize("square_px", [1, 2])
+def test_a_fine_pattern_on_a_face_of_400_px_comes_out_grey(square_px: int, roll: float) -> None:
+    """Not as moire: every region is averaged down, however the face is turned."""
+    board = (np.indices((700, 700)) // square_px).sum(axis=0) % 2 * 255
+    frame = np.repeat(board.astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+    _, landmarks = drawn_face(side=400, roll_degrees=roll, centre=(350, 350))
+    for tensor in (face_tensor(frame, landmarks, size=48), np.asarray(upright_thumbnail(frame, landmarks, size=32))):
+        assert abs(tensor.astype(float).mean() - 127.5) < 3
+        assert tensor.std() < 16, "a pattern that is not averaged has 127"
+
+
+@pytest.mark.parametrize("roll", [-90, -30, 20, 60, 180])
+def test_a_tilted_head_gives_the_crop_of_an_upright_one(roll: float) -> None:
+    """The portrait, turned as a whole: only resampling tells the two crops apart."""
+    portrait = Image.fromarray(astronaut()[:320, 64:384])
+    landmarks = np.array([(146, 112), (186, 110), (166, 141), (150, 163), (186, 161)], dtype=np.float32)
+    turn = math.radians(roll)
+    turned = (landmarks - 160) @ np.array(((math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn)))) + 160
+    tilted = np.asarray(portrait.rotate(-roll, Image.Resampling.BICUBIC))
+    upright, levelled = (
+        face_tensor(frame, points.astype(np.float32), size=48).astype(float)
+        for frame, points in ((np.asarray(portrait), landmarks), (tilted, turned))
+    )
+    assert np.abs(upright - levelled).mean() < 3
+    assert np.corrcoef(upright.ravel(), levelled.ravel())[0, 1] > 0.99
+
+
+def test_a_thumbnail_is_the_face_of_the_tensor() -> None:
+    frame, landmarks = drawn_face(side=170, roll_degrees=-20)
+    thumbnail = np.asarray(upright_thumbnail(frame, landmarks, size=48))
+    face = face_tensor(frame, landmarks, size=48)[0:3].transpose(1, 2, 0)
+    assert np.abs(thumbnail.astype(float) - face).mean() < 3
+
+
+def test_landmarks_that_coincide_do_not_crash() -> None:
+    frame, _ = drawn_face(side=200, roll_degrees=0)
+    assert face_tensor(frame, np.full((5, 2), 100, dtype=np.float32), size=64).shape == (9, 64, 64)
