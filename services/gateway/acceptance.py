@@ -14,13 +14,14 @@ from shared.queue import GatewayQueue
 from shared.videos import Videos
 
 
-def job_of(job_id: str, *, tenant: Tenant, size_bytes: int, sha256: str, options: Options) -> Job:
+def job_of(job_id: str, *, tenant: Tenant, size_bytes: int, sha256: str, options: Options, request_id: str = "") -> Job:
     return Job(
         id=job_id,
         tenant=tenant,
         size_bytes=size_bytes,
         sha256=sha256,
         options=options,
+        request_id=request_id,
         created_ms=time.time_ns() // 1_000_000,
     )
 

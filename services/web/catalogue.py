@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from html import escape
-from http import HTTPStatus
 from inspect import cleandoc
 from typing import Annotated, Final
 
@@ -51,7 +50,7 @@ class Catalogue:
             yield more.strip()
         status = self._problems.statuses.get(kind)
         if status is not None:
-            yield f"HTTP status: {status.value} {HTTPStatus(status).phrase}."
+            yield f"HTTP status: {status.value} {status.phrase}."
         if kind.code() in self._failures:
             yield f"Appears as the `failure` of {self._work}."
         yield "The same request may succeed later." if kind.retryable else "Sending the same again will not help."

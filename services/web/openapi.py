@@ -1,14 +1,13 @@
 """The API described: what FastAPI cannot know by itself is added here, and what it only assumes is taken out."""
 
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from services.web.errors import DependencyUnavailable, Forbidden, Unauthenticated, UseNotPermitted
-from services.web.problems import PROBLEM_JSON, Problems
+from services.web.problems import PROBLEM_JSON, Problems, Status
 from services.web.schemas import Problem
 from shared.errors import InternalError, MienError, QuotaExceeded
 from shared.keys import Role
@@ -43,7 +42,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 def documented(problems: Problems, *kinds: type[MienError]) -> Responses:
     """For a route's `responses`: these errors, and the one that any request may meet."""
-    by_status: dict[HTTPStatus, list[type[MienError]]] = {}
+    by_status: dict[Status, list[type[MienError]]] = {}
     for kind in (*kinds, InternalError):
         by_status.setdefault(problems.statuses[kind], []).append(kind)
     return {status.value: one_status(problems, group) for status, group in sorted(by_status.items())}

@@ -7,6 +7,7 @@ all read it. Errors that are not in it are bugs, and answer 500 `internal-error`
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -38,7 +39,21 @@ PROBLEM_JSON: Final = "application/problem+json"
 CLIENT_CLOSED_REQUEST: Final = 499
 """Never reaches anyone: marks a request whose client went away, in the log and in the metrics."""
 
-STATUSES: Final[Mapping[type[MienError], HTTPStatus]] = {
+
+class ExtensionStatus(IntEnum):
+    """Statuses that an extension of HTTP has defined, and nobody has registered."""
+
+    CHECKSUM_MISMATCH = 460
+    """tus 1.0, section "Checksum"."""
+
+    @property
+    def phrase(self) -> str:
+        return self.name.replace("_", " ").title()
+
+
+Status = HTTPStatus | ExtensionStatus
+
+STATUSES: Final[Mapping[type[MienError], Status]] = {
     MalformedRequest: HTTPStatus.BAD_REQUEST,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
@@ -67,7 +82,7 @@ OF_STATUS: Final[Mapping[int, type[MienError]]] = {404: NotFound, 405: MethodNot
 class Problems:
     """The errors that one service answers with."""
 
-    statuses: Mapping[type[MienError], HTTPStatus]
+    statuses: Mapping[type[MienError], Status]
     """The only place where a code meets an HTTP status. Begin it with `**STATUSES`."""
     retry_after_s: Mapping[type[MienError], int]
     """What the `Retry-After` header of these says. Begin it with `**RETRY_AFTER_S`."""
