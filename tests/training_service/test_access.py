@@ -1,0 +1,46 @@
+"""Who may train, publish and look on: every operation of the description by everybody."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.training.app import create_app
+from services.training.settings import ServiceSettings
+from services.web.guard import Guard
+from tests.web.callers import Callers, callers
+from tests.web.matrix import described, wrongly_answered
+from tests.web_server import listening
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Callers:
+    return callers(tmp_path / "keys")
+
+
+@pytest.fixture
+def http(asked: Callers, tmp_path: Path) -> Iterator[httpx.Client]:
+    for name in ("runs", "crops", "models"):
+        (tmp_path / name).mkdir()
+    settings = ServiceSettings(
+        runs=tmp_path / "runs", crops=tmp_path / "crops", models=tmp_path / "models", redis_url="redis://127.0.0.1:1"
+    )
+    with (
+        listening(create_app(settings, stopping=threading.Event(), guard=Guard(asked.keys))) as service,
+        httpx.Client(base_url=service.url, trust_env=False, timeout=60) as http,
+    ):
+        yield http
+
+
+def test_every_operation_answers_everybody_as_its_roles_promise(http: httpx.Client, asked: Callers) -> None:
+    schema = http.get("/openapi.json").json()
+    assert len(list(described(schema))) >= 20
+    assert wrongly_answered(schema, http, asked, {}) == []
+
+
+def test_only_publishers_change_anything(http: httpx.Client) -> None:
+    changing = {it.name: it.roles for it in described(http.get("/openapi.json").json()) if not it.name.startswith("GET ")}
+    assert changing
+    assert set(changing.values()) == {frozenset({"publisher"})}
