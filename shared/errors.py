@@ -8,6 +8,7 @@
     |- StorageError          the data folder cannot take or give the bytes
     |- DecoderUnavailable    the worker's machine starts no decoder
     |- QueueUnavailable      Redis does not answer
+    |- WebhookError          what was asked of a webhook cannot be done
     |- ApiKeyUnknown, ApiKeyRequired   what is asked of the keys cannot be done
     |- ReleaseError          a release folder is not what it must be
     |  `- CandidateRefused      it may not become a release: the champion serves on
@@ -241,6 +242,32 @@ class QueueUnavailable(MienError):
     """The job queue does not answer."""
 
     retryable = True
+
+
+class WebhookError(MienError):
+    """The webhook does not allow this."""
+
+
+class WebhookNotFound(WebhookError):
+    """There is no webhook with this id."""
+
+
+class DeliveryNotFound(WebhookError):
+    """The webhook has no delivery with this id.
+
+    The newest are kept, for as long as the analysis that they are about.
+    """
+
+
+class WebhookDisabled(WebhookError):
+    """The webhook is disabled, so nothing is sent to it."""
+
+
+class WebhookUrlForbidden(WebhookError):
+    """Nothing is sent to this URL.
+
+    It must begin with https://, name no user, and lead to an address on the public internet.
+    """
 
 
 class ApiKeyUnknown(MienError):

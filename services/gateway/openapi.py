@@ -9,6 +9,8 @@ from shared.jobs import Options
 
 TAGS: Final = (
     {"name": "analyses", "description": "A video in, expressions out."},
+    {"name": "uploads", "description": "A large video over a line that may break (tus 1.0)."},
+    {"name": "webhooks", "description": "Being told when an analysis has ended, as Standard Webhooks describe it."},
     {"name": "models", "description": "Who judges: releases, their figures and their cards."},
     {"name": "operations", "description": "For those who run Mien."},
     {"name": "problems", "description": "What the problem codes mean."},
@@ -18,7 +20,8 @@ DESCRIPTION: Final = """
 Post a video, and learn who was on screen, when, and which expression their face showed - with the evidence.
 
 1. `POST /v1/analyses` with the video as the body. The answer is `202`, with the address of the analysis in `Location`.
-2. `GET` that address until `state` is final, as often as `Retry-After` says.
+2. `GET` that address until `state` is final, as often as `Retry-After` says; or `GET .../events`, which tells as it happens; or make
+   a webhook, to be told at the end.
 3. `GET .../results`; or, while it runs, `GET .../windows` for what is judged so far.
 
 Which model judged, on what it was trained, how good it is and what it must not be used for is under `/v1/models`.

@@ -5,11 +5,20 @@ from http import HTTPStatus
 from typing import Final
 
 from services.gateway.schemas import Problem
+from services.gateway.tus.errors import (
+    MismatchingUploadOffset,
+    TusVersionUnsupported,
+    UploadBusy,
+    UploadChecksumMismatch,
+    UploadNotFound,
+)
 from services.web import problems as web
-from services.web.errors import DependencyUnavailable, RequestError, ValidationFailed
+from services.web.errors import BodyTooLarge, DependencyUnavailable, RequestError, ValidationFailed
 from services.web.openapi import Responses, documented
-from services.web.problems import Problems
+from services.web.problems import ExtensionStatus, Problems, Status
 from shared.errors import (
+    DeliveryNotFound,
+    Gone,
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     IdempotencyRequestInProgress,
@@ -25,6 +34,9 @@ from shared.errors import (
     ResultNotReady,
     ResultUnreadable,
     StateConflict,
+    WebhookDisabled,
+    WebhookNotFound,
+    WebhookUrlForbidden,
 )
 from shared.jobs import JobState
 
@@ -59,21 +71,32 @@ class ModelCardMissing(RequestError):
     """The release has no model card."""
 
 
-STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
+STATUS: Final[Mapping[type[MienError], Status]] = {
     **web.STATUSES,
     IdempotencyKeyInvalid: HTTPStatus.BAD_REQUEST,
     JobNotFound: HTTPStatus.NOT_FOUND,
     ModelVersionUnavailable: HTTPStatus.NOT_FOUND,
     ModelCardMissing: HTTPStatus.NOT_FOUND,
+    UploadNotFound: HTTPStatus.NOT_FOUND,
+    WebhookNotFound: HTTPStatus.NOT_FOUND,
+    DeliveryNotFound: HTTPStatus.NOT_FOUND,
     UploadTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     StateConflict: HTTPStatus.CONFLICT,
     IdempotencyRequestInProgress: HTTPStatus.CONFLICT,
+    MismatchingUploadOffset: HTTPStatus.CONFLICT,
+    UploadBusy: HTTPStatus.CONFLICT,
+    WebhookDisabled: HTTPStatus.CONFLICT,
     ResultNotReady: HTTPStatus.CONFLICT,
+    Gone: HTTPStatus.GONE,
     ResultGone: HTTPStatus.GONE,
+    TusVersionUnsupported: HTTPStatus.PRECONDITION_FAILED,
     UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     MediaEmpty: HTTPStatus.UNPROCESSABLE_ENTITY,
+    WebhookUrlForbidden: HTTPStatus.UNPROCESSABLE_ENTITY,
     IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UploadChecksumMismatch: ExtensionStatus.CHECKSUM_MISMATCH,
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     ResultUnreadable: HTTPStatus.INTERNAL_SERVER_ERROR,
     ModelContractMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -83,13 +106,14 @@ STATUS: Final[Mapping[type[MienError], HTTPStatus]] = {
 
 PROBLEMS: Final = Problems(
     statuses=STATUS,
-    retry_after_s={**web.RETRY_AFTER_S, ResultNotReady: 1, IdempotencyRequestInProgress: 1, QueueFull: 10},
+    retry_after_s={**web.RETRY_AFTER_S, ResultNotReady: 1, IdempotencyRequestInProgress: 1, UploadBusy: 2, QueueFull: 10},
     shape=Problem,
     examples={
         ValidationFailed: {
             "errors": [{"field": "query.sample_fps", "code": "less_than_equal", "message": "Input should be less than or equal to 60"}]
         },
         UploadTooLarge: {"limit_bytes": 2147483648},
+        MismatchingUploadOffset: {"expected_offset": 8388608, "provided_offset": 0},
         UnsupportedMediaType: {"accepted": ACCEPTED},
         DependencyUnavailable: {"dependency": "redis"},
         StateConflict: {"state": JobState.SUCCEEDED},

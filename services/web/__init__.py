@@ -6,15 +6,16 @@
     openapi     the same errors in the description of the API
     access      around every request: its id, one line in the log, its metrics
     bodies      how large one may be that is read whole
+    background  what goes on beside the requests
     lingering   answering before the body has been read
     health      is everything there that it needs
     operations  the routes for those who run it
     paging      lists a page at a time
-    app         all of it around a service's routes
     guard       who asks, and may they
     keyring     the API keys as they are on the disk now
     limits      how often a tenant may ask
     keys        the command that makes, lists, revokes and rotates keys
+    app         all of it around a service's routes
     server      how it listens
 
 It knows no service: each brings its routes, its table and its metrics.
