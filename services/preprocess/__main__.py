@@ -22,6 +22,7 @@ from services.preprocess.worker import Worker
 from shared import logs
 from shared.queue import WorkerQueue
 from shared.signatures import TrustedKeys
+from shared.tracing import Tracing, tracing_to
 from shared.videos import Videos
 
 HANDED_BACK: Final = 75
@@ -34,13 +35,17 @@ def main() -> int:
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     if settings.metrics_port:
         start_http_server(settings.metrics_port, addr=settings.metrics_host)
-    worker = build(settings)
+    tracing = tracing_to(settings.otlp_endpoint, service="preprocess")
+    worker = build(settings, tracing)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
-    return 0 if worker.run() else HANDED_BACK
+    try:
+        return 0 if worker.run() else HANDED_BACK
+    finally:
+        tracing.close()
 
 
-def build(settings: Settings) -> Worker:
+def build(settings: Settings, tracing: Tracing) -> Worker:
     videos = Videos(settings.data)
     videos.prepare()
     queue = WorkerQueue(settings.redis_url, lease_s=settings.lease_s, max_attempts=settings.max_attempts)
@@ -58,6 +63,7 @@ def build(settings: Settings) -> Worker:
             limits=Limits(max_duration_ms=round(settings.max_duration_s * 1000)),
         ),
         keeper=Keeper(redis_url=settings.redis_url, lease_s=settings.lease_s, max_runtime_s=settings.max_runtime_s),
+        tracing=tracing,
         grace_s=settings.grace_s,
         inference_deadline_s=settings.inference_deadline_s,
     )

@@ -41,6 +41,7 @@ def analyze(
     watch, sightings = Stopwatch(), Sightings()
     front = FrontEnd(detector=detector, lowlight=lowlight, options=options, size=release.size, sightings=sightings, watch=watch)
     with (
+        watch.told_to(listener.stages),
         decoded(video, sample_fps=options.sample_fps, start_ms=options.start_ms, end_ms=options.end_ms, limits=limits) as source,
         Judging(release=release, classifier=classifier, sightings=sightings, watch=watch) as judging,
     ):

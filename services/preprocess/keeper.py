@@ -172,18 +172,23 @@ def beat(queue: WorkerQueue, lease: Lease) -> bool:
     try:
         return queue.beat(lease) != Beat.LOST
     except QueueUnavailable as error:
-        log.warning("no beat", extra={"job_id": lease.job.id, "reason": str(error.__cause__ or error)})
+        log.warning("no beat", extra=about(lease) | {"reason": str(error.__cause__ or error)})
         return True
 
 
 def end_overrun(queue: WorkerQueue, lease: Lease, *, worker: int) -> None:
     """Put the job back for a later try, if it has any left, and kill the worker, which may not be able to hear a kinder signal."""
-    log.error("the job runs too long: killing the worker", extra={"job_id": lease.job.id})
+    log.error("the job runs too long: killing the worker", extra=about(lease))
     try:
         queue.retry(lease, Failure.of(InternalError("the analysis did not end")))
     except QueueUnavailable:
-        log.warning("the job waits for its lease to run out", extra={"job_id": lease.job.id})
+        log.warning("the job waits for its lease to run out", extra=about(lease))
     os.kill(worker, signal.SIGKILL)
+
+
+def about(lease: Lease) -> dict[str, object]:
+    """What a log line says about a job."""
+    return {"request_id": lease.job.request_id, "job_id": lease.job.id}
 
 
 def main() -> None:

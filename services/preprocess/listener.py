@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from services.preprocess.stopwatch import StageTime
 from shared.jobs import Progress
 from shared.results import TrackWindow
 
@@ -15,3 +16,5 @@ class Listener:
     """Called after every batch of frames, and before the tracks are judged."""
     windows: Callable[[Sequence[TrackWindow]], None]
     """Called with windows as soon as they are judged: each once, and all of the result's."""
+    stages: Callable[[Sequence[StageTime]], None] = lambda _: None
+    """Called once, at the end, however the analysis ends."""

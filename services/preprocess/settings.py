@@ -1,9 +1,9 @@
 """What the environment may say to the worker. Read once, in `__main__`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     """PEM file of public keys; with one, a release that none of them has signed does not serve."""
     triton_grpc: str = "127.0.0.1:8001"
     """Triton's gRPC address."""
+    otlp_endpoint: Annotated[str, Field(validation_alias=AliasChoices("MIEN_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"))] = ""
+    """Base address of an OpenTelemetry collector that takes traces over HTTP; empty for no traces."""
     metrics_host: str = "127.0.0.1"
     """Address that Prometheus is answered on; in a container, 0.0.0.0."""
     metrics_port: int = Field(default=0, ge=0, le=65535)

@@ -2,13 +2,24 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from shared.jobs import Progress, Stage, Timings
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTime:
+    """When a stage was first begun and last left, in Unix milliseconds, and for how long of that it was busy."""
+
+    stage: str
+    began_ms: int
+    ended_ms: int
+    busy_ms: int
 
 
 class Stopwatch:
@@ -17,14 +28,26 @@ class Stopwatch:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._first_ms: dict[str, int] = {}
+        self._last_ms: dict[str, int] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         began = time.monotonic()
+        self._first_ms.setdefault(stage, now_ms())
         try:
             yield
         finally:
             self._seconds[stage] += time.monotonic() - began
+            self._last_ms[stage] = now_ms()
+
+    @contextmanager
+    def told_to(self, hear: Callable[[Sequence[StageTime]], None]) -> Iterator[None]:
+        """Tell the stages when the block ends, however it does."""
+        try:
+            yield
+        finally:
+            hear(self.stages())
 
     def timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
         """The same items; the time spent waiting for each is the stage's."""
@@ -44,6 +67,18 @@ class Stopwatch:
         percent = min(99, 100 * done // expected)
         return Progress(stage=Stage.ANALYSING, frames_done=done, frames_total=total, percent=percent, seconds_left=seconds_left)
 
+    def stages(self) -> list[StageTime]:
+        """The stages that there have been, in the order of their beginnings."""
+        return [
+            StageTime(stage=stage, began_ms=began_ms, ended_ms=self._last_ms[stage], busy_ms=round(self._seconds[stage] * 1000))
+            for stage, began_ms in self._first_ms.items()
+            if stage in self._last_ms
+        ]
+
     def timings(self) -> Timings:
         milliseconds = {stage: round(seconds * 1000) for stage, seconds in self._seconds.items()}
         return Timings(total=round((time.monotonic() - self._began) * 1000), **milliseconds)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -9,7 +9,8 @@ with a job becomes a word to the queue, and the worker goes on with the next; on
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -17,11 +18,14 @@ from services.preprocess import metrics
 from services.preprocess.champion import Champion
 from services.preprocess.keeper import Keeper
 from services.preprocess.listener import Listener
+from services.preprocess.stopwatch import StageTime
+from shared import logs
 from shared.errors import DecodeCrashed, DecodeTimeout, InferenceUnavailable, InternalError, MienError, QueueUnavailable
 from shared.jobs import Failure, JobState, Options, Progress, Timings
 from shared.queue import Beat, Lease, WorkerQueue
 from shared.releases import Release
 from shared.results import Result
+from shared.tracing import Span, Tracing, Untraced
 from shared.videos import Videos
 
 LOOKS_AGAIN_S: Final = 1.0
@@ -57,6 +61,7 @@ class Worker:
         champion: Champion,
         analyze: Analyze,
         keeper: Keeper,
+        tracing: Tracing | None = None,
         grace_s: float = 25.0,
         inference_deadline_s: float = 600.0,
     ) -> None:
@@ -69,6 +74,7 @@ class Worker:
         self._champion = champion
         self._analyze = analyze
         self._keeper = keeper
+        self._tracing = tracing or Untraced()
         self._grace_s = grace_s
         self._inference_deadline_s = inference_deadline_s
         self._stopping = False
@@ -142,19 +148,35 @@ class Worker:
     def _attempt(self, lease: Lease, champion: Release) -> str:
         """Run a claimed job to the end of this attempt; how it ended."""
         began = time.monotonic()
+        version = lease.job.options.model_version or champion.version
         self._lease = lease
         self._keeper.hold(lease)
         try:
-            outcome = self._outcome(lease, champion)
+            with logs.about(**about(lease)), self._span(lease) as span:
+                outcome = self._outcome(lease, champion, span)
+                span.tell("attempt", outcome=outcome, release=version)
         finally:
             self._lease = None
             self._keeper.drop()
         seconds = time.monotonic() - began
-        metrics.count_attempt(outcome, seconds)
+        metrics.count_attempt(outcome, seconds, release=version)
         log.info("ended", extra=about(lease) | {"outcome": outcome, "seconds": round(seconds, 3)})
         return outcome
 
-    def _outcome(self, lease: Lease, champion: Release) -> str:
+    def _span(self, lease: Lease) -> AbstractContextManager[Span]:
+        """One for this attempt, and before it one for the wait."""
+        job = lease.job
+        if job.traceparent and job.started_ms is not None:
+            self._tracing.record("queue", parent=job.traceparent, began_ms=job.created_ms, ended_ms=job.started_ms, job_id=job.id)
+        return self._tracing.span("attempt", parent=job.traceparent, job_id=job.id, attempt=lease.attempt)
+
+    def _trace(self, span: Span, stages: Sequence[StageTime]) -> None:
+        for each in stages:
+            self._tracing.record(
+                each.stage, parent=span.traceparent, began_ms=each.began_ms, ended_ms=each.ended_ms, busy_ms=each.busy_ms
+            )
+
+    def _outcome(self, lease: Lease, champion: Release, span: Span) -> str:
         job, attempt = lease.job, lease.attempt
         try:
             asked = job.options.model_version
@@ -170,15 +192,17 @@ class Worker:
                 listener=Listener(
                     progress=lambda progress: self._report(lease, progress),
                     windows=lambda windows: self._videos.add_windows(job.id, attempt, windows),
+                    stages=lambda stages: self._trace(span, stages),
                 ),
             )
             self._videos.write_result(result, lease.token)
         except Exception as error:
+            metrics.count_error(error)
             return self._give_up(lease, error)
         timings = timings.model_copy(update={"queue": waited_ms(lease)})
         if not self._told(lambda: self._queue.succeed(lease, timings, result.warnings)):
             return "lost"
-        metrics.count_stages(timings)
+        metrics.count_result(result, timings)
         return "succeeded"
 
     def _give_up(self, lease: Lease, error: Exception) -> str:
@@ -237,7 +261,7 @@ def stop_unless_held(beat: Beat) -> None:
 
 def about(lease: Lease) -> dict[str, object]:
     """What a log line says about an attempt."""
-    return {"job_id": lease.job.id, "attempt": lease.attempt}
+    return {"request_id": lease.job.request_id, "job_id": lease.job.id, "attempt": lease.attempt}
 
 
 def why(error: MienError) -> dict[str, object]:
