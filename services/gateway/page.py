@@ -11,7 +11,9 @@ from services.web.errors import NotFound
 router = APIRouter(include_in_schema=False)
 
 FOLDER: Final = Path(__file__).with_suffix("")
-ASSETS: Final = frozenset({"api.js", "app.js", "icon.svg", "live.js", "nodes.js", "options.js", "result.js", "style.css", "timeline.js"})
+ASSETS: Final = frozenset(
+    {"api.js", "app.js", "icon.svg", "key.js", "live.js", "nodes.js", "options.js", "result.js", "style.css", "timeline.js"}
+)
 
 POLICY: Final = {
     "default-src": "'none'",

@@ -1,5 +1,7 @@
 // The API that /docs describes, as far as the page needs it. Everything that goes wrong is a Problem, or the signal's own reason.
 
+import { headers, otherKey } from "./key.js";
+
 const RETRY_S = 3;  // unless the server says when
 
 export class Problem extends Error {
@@ -22,12 +24,19 @@ export async function ask(path, { method = "GET", signal, onTrouble }) {  // a q
 }
 
 async function askOnce(path, method, signal) {
-  const response = await fetch(path, { method, signal }).catch((error) => { throw signal.aborted ? error : unreachable(); });
+  const sent = headers();
+  const response = await fetch(path, { method, signal, headers: sent }).catch((error) => { throw signal.aborted ? error : unreachable(); });
+  if (response.status === 401) {
+    await otherKey(sent, signal);
+    return askOnce(path, method, signal);
+  }
   if (!response.ok) throw problemOf(await response.text(), response.status, response.headers.get("Retry-After"));
   return response;
 }
 
 export function upload(file, { query, signal, onProgress }) {
+  const sent = headers();
+  const again = () => otherKey(sent, signal).then(() => upload(file, { query, signal, onProgress }));
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();  // fetch does not tell how much of a body has been sent
     const refused = () => problemOf(request.responseText, request.status, request.getResponseHeader("Retry-After"));
@@ -35,8 +44,13 @@ export function upload(file, { query, signal, onProgress }) {
     request.upload.onprogress = ({ loaded, total }) => onProgress(loaded, total);
     request.onabort = () => reject(signal.reason);
     request.onerror = () => reject(unreachable());
-    request.onload = () => (request.status === 202 ? resolve(JSON.parse(request.responseText)) : reject(refused()));
+    request.onload = () => {
+      if (request.status === 202) resolve(JSON.parse(request.responseText));
+      else if (request.status === 401) again().then(resolve, reject);
+      else reject(refused());
+    };
     request.open("POST", `/v1/analyses?${query}`);
+    for (const [name, value] of Object.entries(sent)) request.setRequestHeader(name, value);
     request.setRequestHeader("Content-Type", file.type.startsWith("video/") ? file.type : "application/octet-stream");
     request.send(file);
   });

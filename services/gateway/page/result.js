@@ -1,6 +1,7 @@
 // A result as a person reads it: who was on screen, when, which expression, and why.
 // Times are milliseconds of media time, boxes fractions of the upright frame.
 
+import { headers } from "./key.js";
 import { $, clock, el, percent, placed, words } from "./nodes.js";
 import { merged, said, span, strip } from "./timeline.js";
 
@@ -42,7 +43,18 @@ function facts({ media, coverage, model, warnings, links }, { timings }) {
 }
 
 function cardLink(model) {  // in a tab of its own: the chosen video would be gone from this one
-  return el("a", { href: `${model}/card`, target: "_blank", rel: "noopener" }, "model card");
+  const link = el("a", { href: `${model}/card`, target: "_blank", rel: "noopener" }, "model card");
+  link.onclick = (event) => {
+    if (!headers().Authorization) return;
+    event.preventDefault();  // a link carries no key
+    openText(link.href);
+  };
+  return link;
+}
+
+async function openText(path) {
+  const response = await fetch(path, { headers: headers() });
+  window.open(URL.createObjectURL(new Blob([await response.text()], { type: "text/plain;charset=utf-8" })));
 }
 
 function trackCard(track, paint) {
