@@ -44,7 +44,8 @@ WEIGHTS: Final = "weights.safetensors"
 CARD: Final = "MODEL_CARD.md"
 
 PREPROCESS_VERSION: Final = "p1"
-"""Changes whenever the same video would give another face tensor: a release serves only with the crops it was trained on."""
+"""Changes whenever the same landmarks in the same frame would give another face tensor: a release serves only with the crops it was
+trained on."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
