@@ -178,7 +178,7 @@ class Job(Contract):
     """Where the job is."""
     request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", examples=["6f1f7f0f9b5c4d0c8f9f0a1b2c3d4e5f"])] = ""
     """`X-Request-Id` of the submission; every log line about the job names it, in whichever service."""
-    traceparent: Annotated[str, Field(max_length=55, examples=[""])] = ""
+    traceparent: Annotated[str, Field(pattern=r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$", examples=[""])] = ""
     """W3C trace context of the submission, for the spans of the worker; empty when nobody asked for traces."""
     created_ms: Milliseconds
     """When the job was accepted."""

@@ -14,7 +14,10 @@ from shared.queue import GatewayQueue
 from shared.videos import Videos
 
 
-def job_of(job_id: str, *, tenant: Tenant, size_bytes: int, sha256: str, options: Options, request_id: str = "") -> Job:
+def job_of(
+    job_id: str, *, tenant: Tenant, size_bytes: int, sha256: str, options: Options, request_id: str = "", traceparent: str = ""
+) -> Job:
+    """`request_id` and `traceparent` name the request that brought the video, for logs and traces."""
     return Job(
         id=job_id,
         tenant=tenant,
@@ -22,6 +25,7 @@ def job_of(job_id: str, *, tenant: Tenant, size_bytes: int, sha256: str, options
         sha256=sha256,
         options=options,
         request_id=request_id,
+        traceparent=traceparent,
         created_ms=time.time_ns() // 1_000_000,
     )
 

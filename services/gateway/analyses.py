@@ -6,12 +6,12 @@ import secrets
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from services.gateway import examples
+from services.gateway import deletion, examples
 from services.gateway.acceptance import accept, answering, digest_of, idempotency_of, job_of, nothing_left_on_failure
 from services.gateway.choice import require_servable
+from services.gateway.deletion import Receipt
 from services.gateway.openapi import UPLOAD_BODY
 from services.gateway.options import Asked, with_fields
 from services.gateway.parts import Given
@@ -24,21 +24,20 @@ from services.web.guard import Caller, client, poster
 from services.web.openapi import RETRY_AFTER_HEADER
 from services.web.paging import PageToken
 from shared.errors import (
+    Gone,
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     IdempotencyRequestInProgress,
     InsufficientStorage,
     JobNotFound,
     MediaEmpty,
-    MediaMissing,
     ModelVersionUnavailable,
     QueueFull,
     QuotaExceeded,
     StateConflict,
 )
 from shared.idempotency import KEPT_DAYS, LONGEST_KEY
-from shared.jobs import FINAL_STATES, Job, JobState, Tenant
-from shared.videos import Videos
+from shared.jobs import FINAL_STATES, Job, JobState
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ async def create(
     request: Request,
     response: Response,
     parts: Given,
-    caller: Client,
+    caller: Annotated[Caller, Depends(poster)],
     options: Asked,
     idempotency_key: IdempotencyKey = None,
 ) -> Analysis:
@@ -127,15 +126,24 @@ async def create(
     job_id = f"an_{secrets.token_hex(16)}"
     async with answering(parts.queue, key):
         async with nothing_left_on_failure(parts.videos, job_id):
-            received = await receive(request, body, parts.videos.incoming(job_id), limits=parts.limits)
+            with parts.metrics.uploading():
+                received = await receive(request, body, parts.videos.incoming(job_id), limits=parts.limits)
             wanted = with_fields(options, received.fields)
             if wanted.model_version != options.model_version:
                 await require_servable(wanted.model_version, models=parts.models, triton=parts.triton)
-        received_job = job_of(job_id, tenant=caller.tenant, size_bytes=received.size_bytes, sha256=received.sha256, options=wanted)
+        received_job = job_of(
+            job_id,
+            tenant=caller.tenant,
+            size_bytes=received.size_bytes,
+            sha256=received.sha256,
+            options=wanted,
+            request_id=request.state.request_id,
+            traceparent=request.state.traceparent,
+        )
         job = await accept(received_job, idempotency_of(received_job, key), videos=parts.videos, queue=parts.queue)
     if job is received_job:
         parts.metrics.uploaded(job.size_bytes)
-        log.info("accepted", extra={"request_id": request.state.request_id, "job_id": job.id, "size_bytes": job.size_bytes})
+        log.info("accepted", extra={"job_id": job.id, "size_bytes": job.size_bytes})
     response.headers["Location"] = f"/v1/analyses/{job.id}"
     return show(job, response)
 
@@ -165,7 +173,7 @@ async def list_all(
     summary="How an analysis is doing",
     responses={
         200: {"headers": {"Retry-After": RETRY_AFTER_HEADER}, **examples.shown(Analysis.of(examples.SUCCEEDED))},
-        **problems(JobNotFound, DependencyUnavailable),
+        **problems(JobNotFound, Gone, DependencyUnavailable),
     },
 )
 async def read(analysis_id: AnalysisId, response: Response, parts: Given, caller: Client) -> Analysis:
@@ -178,7 +186,7 @@ async def read(analysis_id: AnalysisId, response: Response, parts: Given, caller
     summary="Stop an analysis",
     responses={
         200: examples.shown(Analysis.of(examples.CANCELED)),
-        **problems(JobNotFound, StateConflict, DependencyUnavailable),
+        **problems(JobNotFound, StateConflict, Gone, DependencyUnavailable),
     },
 )
 async def cancel(analysis_id: AnalysisId, response: Response, parts: Given, caller: Client) -> Analysis:
@@ -189,28 +197,14 @@ async def cancel(analysis_id: AnalysisId, response: Response, parts: Given, call
 @router.delete(
     "/{analysis_id}",
     summary="Remove an analysis",
-    status_code=HTTPStatus.NO_CONTENT,
-    responses={204: {"description": "The video, the result and the record are gone."}, **problems(JobNotFound, DependencyUnavailable)},
+    responses={200: examples.shown(deletion.EXAMPLE), **problems(JobNotFound, Gone, DependencyUnavailable)},
 )
-async def delete(analysis_id: AnalysisId, parts: Given, caller: Client) -> None:
-    """The video and the result are deleted from the disk before the answer; a running analysis stops. Afterwards its id is unknown."""
-    # The files first: if the record cannot be removed then, the same request can be sent again.
-    had_files = await to_thread.run_sync(delete_files, parts.videos, analysis_id, caller.tenant)
-    try:
-        await parts.queue.delete(analysis_id, tenant=caller.tenant)
-    except JobNotFound:  # files may outlive their record, which Redis forgets after a time
-        if not had_files:
-            raise
+async def delete(analysis_id: AnalysisId, parts: Given, caller: Client) -> Receipt:
+    """The video, the result and the record are gone before the answer, which says what they were; a running analysis stops.
 
-
-def delete_files(videos: Videos, analysis_id: str, tenant: Tenant) -> bool:
-    """Whether there were any. Raises JobNotFound, and touches none, when they are another tenant's: the files say so themselves."""
-    try:
-        if videos.manifest(analysis_id).tenant != tenant:
-            raise JobNotFound
-    except MediaMissing:
-        return False
-    return videos.delete(analysis_id)
+    For a week its id is answered with `410`; then it is unknown.
+    """
+    return await deletion.remove(analysis_id, caller.tenant, videos=parts.videos, queue=parts.queue, results=parts.results)
 
 
 def show(job: Job, response: Response) -> Analysis:

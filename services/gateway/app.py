@@ -15,6 +15,7 @@ from services.gateway.parts import Parts
 from services.gateway.problems import PROBLEMS
 from services.gateway.published import Models
 from services.gateway.results import Results
+from services.gateway.retention import Retention
 from services.gateway.triton import Triton
 from services.gateway.tus import routes as tus_routes
 from services.gateway.tus.finish import Finisher
@@ -48,6 +49,7 @@ from shared.errors import (
     StorageError,
 )
 from shared.queue import GatewayQueue
+from shared.tracing import Tracing
 from shared.videos import Videos
 
 FAILURES: Final = (
@@ -68,12 +70,14 @@ def create_app(
     guard: Guard,
     egress: Egress | None = None,
     terms: Terms = Terms(),  # noqa: B008 -- frozen
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The gateway as an ASGI app. It owns `queue` and `guard` from here on: they are closed when the app stops.
 
     egress, terms: of webhooks; the public internet by default, as patiently as the specification wants.
     """
     metrics = Metrics()
+    retention = Retention(queue.url, videos, metrics)
     watching = Watching(queue, videos)
     webhooks = Webhooks(videos.root / "webhooks")
     deliveries = Deliveries(queue.url)
@@ -88,7 +92,10 @@ def create_app(
         await to_thread.run_sync(webhooks.prepare)
         sender = Sender(egress, timeout_s=terms.timeout_s)
         courier = Courier(deliveries, webhooks, sender, terms)
-        async with Triton.at(triton_http) as triton, background(watching.run, finisher.tend, courier.announce, courier.deliver):
+        async with (
+            Triton.at(triton_http) as triton,
+            background(watching.run, finisher.tend, courier.announce, courier.deliver, retention.run),
+        ):
             results = Results(videos)
             app.state.parts = Parts(
                 queue=queue,
@@ -133,6 +140,7 @@ def create_app(
         metrics=metrics.requests,
         lifespan=lifespan,
         guard=guard,
+        tracing=tracing,
     )
     events.install(app)
     app.add_middleware(BodyLimit, max_bytes=webhook_routes.MOST_BYTES, under=webhook_routes.router.prefix)

@@ -15,7 +15,7 @@ from services.web.errors import DependencyUnavailable, ValidationFailed
 from services.web.guard import client
 from services.web.openapi import RETRY_AFTER_HEADER
 from services.web.paging import PageToken
-from shared.errors import JobNotFound, ResultGone, ResultNotReady, ResultUnreadable, StateConflict
+from shared.errors import Gone, JobNotFound, ResultGone, ResultNotReady, ResultUnreadable, StateConflict
 from shared.jobs import FINAL_STATES, Job, JobState
 
 router = APIRouter(prefix="/v1/analyses", tags=["analyses"], dependencies=[Depends(client)])
@@ -30,7 +30,7 @@ Size = Annotated[int, Query(ge=0, description=f"Windows at most, over all tracks
     summary="Read the result",
     responses={
         200: examples.shown(examples.RESULT),
-        **problems(JobNotFound, StateConflict, ResultNotReady, ResultGone, ResultUnreadable, ValidationFailed, DependencyUnavailable),
+        **problems(JobNotFound, StateConflict, ResultNotReady, Gone, ResultGone, ResultUnreadable, ValidationFailed, DependencyUnavailable),
     },
 )
 async def results(analysis_id: AnalysisId, parts: Given, caller: Client, page_size: Size = 0, page_token: PageToken = None) -> ResultPage:
@@ -47,7 +47,7 @@ async def results(analysis_id: AnalysisId, parts: Given, caller: Client, page_si
     summary="Read what is judged so far",
     responses={
         200: {"headers": {"Retry-After": RETRY_AFTER_HEADER}, **examples.shown(examples.WINDOWS)},
-        **problems(JobNotFound, ResultGone, ResultUnreadable, ValidationFailed, DependencyUnavailable),
+        **problems(JobNotFound, Gone, ResultGone, ResultUnreadable, ValidationFailed, DependencyUnavailable),
     },
 )
 async def windows(

@@ -1,9 +1,12 @@
 """What Prometheus sees of the gateway."""
 
+from contextlib import AbstractContextManager
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from services.web.metrics import RequestMetrics
 from shared.queue import Depth
+from shared.upkeep import Upkeep
 
 
 class Metrics:
@@ -16,6 +19,25 @@ class Metrics:
         self._depth = Gauge(
             "mien_queue_jobs", "Jobs that are not final; absent while Redis does not answer.", ["state"], registry=self._registry
         )
+        self._oldest = Gauge("mien_queue_oldest_seconds", "Age of the oldest queued job; 0 without one.", registry=self._registry)
+        self._uploads = Gauge("mien_gateway_uploads_in_progress", "Videos that are being received.", registry=self._registry)
+        self._upkeep = Counter(
+            "mien_gateway_upkeep_jobs",
+            "Jobs tidied up after, restored to Redis, or removed.",
+            ["done"],
+            registry=self._registry,
+        )
+
+    def uploading(self) -> AbstractContextManager[None]:
+        """Around the receiving of a video."""
+        return self._uploads.track_inprogress()
+
+    def tidied(self, done: Upkeep) -> None:
+        for name, jobs in done:
+            self._upkeep.labels(done=name).inc(jobs)
+
+    def restored(self, jobs: int) -> None:
+        self._upkeep.labels(done="restored").inc(jobs)
 
     def uploaded(self, size_bytes: int) -> None:
         self._upload_bytes.inc(size_bytes)
@@ -27,4 +49,5 @@ class Metrics:
             self._depth.labels(state="queued").set(depth.queued)
             self._depth.labels(state="running").set(depth.running)
             self._depth.labels(state="delayed").set(depth.delayed)
+            self._oldest.set(depth.oldest_s)
         return generate_latest(self._registry)

@@ -17,6 +17,10 @@ class Results:
         self._videos = videos
         self._read = lru_cache(maxsize=KEPT)(lambda job_id, attempt, _written_ns: videos.read_result(job_id, attempt))
 
+    def forget(self) -> None:
+        """What was deleted is not to stay in memory, either."""
+        self._read.cache_clear()
+
     def read(self, job_id: str, attempt: str) -> Result:
         """What this attempt found, as it is on the disk now. Raises what `Videos.read_result` does."""
         return self._read(job_id, attempt, self._videos.result_written_ns(job_id, attempt))

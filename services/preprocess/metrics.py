@@ -14,7 +14,7 @@ ATTEMPTS: Final = Counter("mien_attempts", "Attempts at jobs, by how they ended 
 ATTEMPT_SECONDS: Final = Histogram("mien_attempt_seconds", "Duration of an attempt, by how it ended.", ["outcome"], buckets=_SECONDS)
 STAGE_SECONDS: Final = Histogram("mien_stage_seconds", "Where the time of succeeded jobs went.", ["stage"], buckets=_SECONDS)
 STRANDED: Final = Counter("mien_stranded_jobs", "Jobs that failed because no model answered in time.")
-DECODED: Final = Counter("mien_decoded_videos", "Videos of ended attempts, by what decoding came to: `ok`, or the code of the error.", ["verdict"])
+DECODED: Final = Counter("mien_decoded_videos", "Videos by what decoding them came to: `ok`, or the code of the error.", ["verdict"])
 FRAMES: Final = Counter("mien_frames", "Frames of succeeded jobs: decoded, sampled, with_face, used, enhanced.", ["kind"])
 FACES: Final = Counter("mien_faces", "Faces of succeeded jobs: found, used.", ["kind"])
 DROPPED: Final = Counter("mien_faces_dropped", "Faces of succeeded jobs that were found and not judged, by reason.", ["reason"])

@@ -172,9 +172,7 @@ class Worker:
 
     def _trace(self, span: Span, stages: Sequence[StageTime]) -> None:
         for each in stages:
-            self._tracing.record(
-                each.stage, parent=span.traceparent, began_ms=each.began_ms, ended_ms=each.ended_ms, busy_ms=each.busy_ms
-            )
+            self._tracing.record(each.stage, parent=span.traceparent, began_ms=each.began_ms, ended_ms=each.ended_ms, busy_ms=each.busy_ms)
 
     def _outcome(self, lease: Lease, champion: Release, span: Span) -> str:
         job, attempt = lease.job, lease.attempt

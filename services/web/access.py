@@ -1,4 +1,5 @@
-"""Around every request: its id, the headers all responses share, one line in the log, its metrics, and no error that gets away."""
+"""Around every request: its id, the headers all responses share, one line in the log, its metrics and span, and no error that gets
+away."""
 
 import logging
 import re
@@ -14,6 +15,8 @@ from services.web.limits import rate_limit_headers
 from services.web.metrics import RequestMetrics
 from services.web.problems import CLIENT_CLOSED_REQUEST, Problems
 from shared.errors import InternalError
+from shared.logs import about
+from shared.tracing import Span, Tracing, traceparent_of
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +27,25 @@ METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST",
 class Access:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, *, metrics: RequestMetrics, problems: Problems) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: RequestMetrics, problems: Problems, tracing: Tracing) -> None:
         self._app = app
         self._metrics = metrics
         self._problems = problems
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(Headers(scope=scope))
-        scope.setdefault("state", {})["request_id"] = request_id
-        method = scope["method"]
+        headers = Headers(scope=scope)
+        request_id = request_id_of(headers)
+        parent = traceparent_of(headers.get("traceparent", ""))
+        with about(request_id=request_id), self._tracing.span("request", parent=parent, request_id=request_id) as span:
+            scope.setdefault("state", {}).update(request_id=request_id, traceparent=span.traceparent)
+            await self._answer(scope, receive, send, span)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
+        method, request_id = scope["method"], scope["state"]["request_id"]
         if method == "HEAD":  # is answered like a GET; the server keeps the body to itself
             scope = {**scope, "method": "GET"}
         started = perf_counter()
@@ -53,22 +63,22 @@ class Access:
         try:
             await self._app(scope, receive, send_ours)
         except Exception:
-            log.exception("unhandled error", extra={"request_id": request_id})
+            log.exception("unhandled error")
             if answered is None:
                 await self._problems.respond(Request(scope), InternalError())(scope, receive, send_ours)
         finally:
             # Without an answer the request was cut off: the server is stopping.
             status, seconds = answered or (CLIENT_CLOSED_REQUEST, perf_counter() - started)
-            self._record(scope, request_id=request_id, method=method, status=status, seconds=seconds)
+            self._record(scope, span, method=method, status=status, seconds=seconds)
 
-    def _record(self, scope: Scope, *, request_id: str, method: str, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, span: Span, *, method: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path_format", "unmatched")
         method = method if method in METHODS else "other"
-        self._metrics.answered(route=route, method=method, status=status, seconds=seconds)
-        log.info(
-            "request",
-            extra={"request_id": request_id, "method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)},
-        )
+        problem = scope["state"].get("problem", "")
+        self._metrics.answered(route=route, method=method, status=status, seconds=seconds, problem=problem)
+        span.tell(f"{method} {route}", method=method, route=route, status=status, problem=problem)
+        said = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
+        log.info("request", extra=said | ({"problem": problem} if problem else {}))
 
 
 def request_id_of(headers: Headers) -> str:

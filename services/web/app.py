@@ -16,6 +16,7 @@ from services.web.lingering import LingeringClose
 from services.web.metrics import RequestMetrics
 from services.web.openapi import described
 from services.web.problems import Problems
+from shared.tracing import Tracing, Untraced
 
 
 def assemble(
@@ -28,6 +29,7 @@ def assemble(
     metrics: RequestMetrics,
     lifespan: Lifespan[FastAPI],
     guard: Guard,
+    tracing: Tracing | None = None,
     max_body_bytes: int | None = None,
 ) -> FastAPI:
     """The service as an ASGI app. `max_body_bytes` is for bodies that are read whole: one that is streamed has a limit of its own."""
@@ -47,7 +49,7 @@ def assemble(
     handlers.install(app, problems)
     if max_body_bytes is not None:
         app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
-    app.add_middleware(Access, metrics=metrics, problems=problems)
+    app.add_middleware(Access, metrics=metrics, problems=problems, tracing=tracing or Untraced())
     app.add_middleware(LingeringClose)  # last, so outermost: it must see every answer
     app.openapi = partial(described, app, problems)  # type: ignore[method-assign]
     return app

@@ -21,7 +21,11 @@ class RequestMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._problems = Counter(f"mien_{service}_problems", "Requests answered with a problem, by its code.", ["code"], registry=registry)
 
-    def answered(self, *, route: str, method: str, status: int, seconds: float) -> None:
+    def answered(self, *, route: str, method: str, status: int, seconds: float, problem: str = "") -> None:
+        """`problem` is the code of the problem that was the answer."""
         self._requests.labels(route=route, method=method, status=status).inc()
         self._seconds.labels(route=route, method=method).observe(seconds)
+        if problem:
+            self._problems.labels(code=problem).inc()

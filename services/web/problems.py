@@ -128,6 +128,7 @@ class Problems:
         kind = type(error)
         # Not `request.url`, which believes the Host header.
         problem = self.problem(error, instance=request.scope["path"], request_id=request.state.request_id)
+        request.state.problem = problem.code
         retry_after_s = error.extra.get("retry_after_s", self.retry_after_s.get(kind))
         retry_after = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         return JSONResponse(

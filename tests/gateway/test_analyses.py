@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import redis
 
+from services.gateway.deletion import by_kind
 from services.gateway.schemas import ResultPage
 from shared.errors import MediaMissing, MediaNoVideoStream
 from shared.jobs import Failure, Progress, Timings
 from shared.queue import Beat
-from shared.videos import Videos
+from shared.videos import Videos, sizes
 from tests.gateway.conftest import Gateway
 from tests.gateway.results import WINDOW_MS, put_together, result
 
@@ -230,17 +231,21 @@ def test_deleting_removes_video_manifest_result_and_record(gateway: Gateway) -> 
     posted = gateway.post()
     gateway.succeed(result(posted["id"], 3))
     here = posted["links"]["analysis"]
+    on_disk = by_kind(sizes(gateway.data / "analyses" / posted["id"]))
     response = gateway.http.delete(here)
-    assert (response.status_code, response.content) == (204, b"")
+    receipt = response.raise_for_status().json()
+    assert (receipt["id"], receipt["removed"], receipt["bytes"]) == (posted["id"], on_disk, sum(on_disk.values()))
+    assert set(on_disk) == {"video", "results", "records"}
+    assert posted["created_ms"] <= receipt["deleted_ms"] <= time.time() * 1000
     assert gateway.settles_to_nothing()
-    for again in (gateway.http.delete(here), gateway.http.get(here), gateway.http.get(f"{here}/results")):
-        problem(again, 404, "job-not-found")
+    for again in (gateway.http.delete(here), gateway.http.get(here), gateway.http.get(f"{here}/results"), gateway.http.post(f"{here}:cancel")):
+        problem(again, 410, "gone")
 
 
 def test_a_deleted_analysis_that_runs_stops_and_its_late_result_is_refused(gateway: Gateway) -> None:
     posted = gateway.post()
     lease = gateway.claim()
-    assert gateway.http.delete(posted["links"]["analysis"]).status_code == 204
+    assert gateway.http.delete(posted["links"]["analysis"]).status_code == 200
     assert gateway.worker.beat(lease) is not Beat.HELD
     with pytest.raises(MediaMissing):
         Videos(gateway.data).write_result(result(posted["id"], 3))
@@ -253,7 +258,7 @@ def test_a_delete_that_failed_halfway_can_be_sent_again(frail_gateway: Gateway, 
     problem(frail_gateway.http.delete(here), 503, "dependency-unavailable")
     assert frail_gateway.files() == []
     redis_server.start()
-    assert frail_gateway.http.delete(here).status_code == 204
+    assert frail_gateway.http.delete(here).status_code == 200
     assert frail_gateway.settles_to_nothing()
 
 
@@ -261,7 +266,7 @@ def test_files_that_outlived_their_record_can_be_deleted(gateway: Gateway, redis
     here = gateway.post()["links"]["analysis"]
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
-    assert gateway.http.delete(here).status_code == 204
+    assert gateway.http.delete(here).status_code == 200
     assert gateway.files() == []
     problem(gateway.http.delete(here), 404, "job-not-found")
 
@@ -271,5 +276,5 @@ def test_a_deletion_that_the_disk_refuses_is_not_called_done(gateway: Gateway) -
     (gateway.data / "incoming").rmdir()
     assert problem(gateway.http.delete(here), 503, "dependency-unavailable")["dependency"] == "storage"
     (gateway.data / "incoming").mkdir()
-    assert gateway.http.delete(here).status_code == 204
+    assert gateway.http.delete(here).status_code == 200
     assert gateway.settles_to_nothing()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.gateway.deletion import Receipt
 from services.gateway.model_schemas import Model, ModelPage
 from services.gateway.problems import ACCEPTED
 from services.gateway.schemas import Analysis, AnalysisPage, ResultPage, WindowPage
@@ -19,7 +20,7 @@ def schema() -> dict[str, Any]:
 
 
 def test_every_success_of_the_api_has_an_example_that_is_one(schema: dict[str, Any]) -> None:
-    of = {model.__name__: model for model in (Analysis, AnalysisPage, ResultPage, WindowPage, Model, ModelPage)}
+    of = {model.__name__: model for model in (Analysis, AnalysisPage, Receipt, ResultPage, ResumableUpload, WindowPage, Model, ModelPage)}
     seen = set()
     for name, operation in descriptions.operations(schema):
         if not name.partition(" ")[2].startswith("/v1") or "204" in operation["responses"]:
@@ -51,11 +52,11 @@ def test_both_kinds_of_body_are_described(schema: dict[str, Any]) -> None:
     [
         ("post", "/v1/analyses", {"202", "400", "404", "408", "409", "413", "415", "422", "429", "500", "503", "507"}),
         ("get", "/v1/analyses", {"200", "422", "500", "503"}),
-        ("get", "/v1/analyses/{analysis_id}", {"200", "404", "500", "503"}),
-        ("delete", "/v1/analyses/{analysis_id}", {"204", "404", "500", "503"}),
+        ("get", "/v1/analyses/{analysis_id}", {"200", "404", "410", "500", "503"}),
+        ("delete", "/v1/analyses/{analysis_id}", {"200", "404", "410", "500", "503"}),
         ("get", "/v1/analyses/{analysis_id}/results", {"200", "404", "409", "410", "422", "500", "503"}),
         ("get", "/v1/analyses/{analysis_id}/windows", {"200", "404", "410", "422", "500", "503"}),
-        ("post", "/v1/analyses/{analysis_id}:cancel", {"200", "404", "409", "500", "503"}),
+        ("post", "/v1/analyses/{analysis_id}:cancel", {"200", "404", "409", "410", "500", "503"}),
         ("get", "/v1/models", {"200", "422", "500", "503"}),
         ("get", "/v1/models/{version}", {"200", "404", "500", "503"}),
         ("get", "/v1/models/{version}/card", {"200", "304", "404", "500", "503"}),

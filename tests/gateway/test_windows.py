@@ -206,14 +206,14 @@ def test_a_canceled_analysis_that_never_ran_has_none(gateway: Gateway) -> None:
     assert gateway.get(links["windows"]) == {"state": "canceled", "windows": [], "next_page_token": None}
 
 
-def test_a_deleted_result_is_gone_and_a_deleted_analysis_unknown(gateway: Gateway) -> None:
+def test_a_deleted_result_is_gone_and_so_is_a_deleted_analysis(gateway: Gateway) -> None:
     links = gateway.post()["links"]
     gateway.succeed()
     gone = gateway.http.get(links["windows"])
     assert (gone.status_code, gone.json()["code"]) == (410, "result-gone")
     gateway.http.delete(links["analysis"])
-    unknown = gateway.http.get(links["windows"])
-    assert (unknown.status_code, unknown.json()["code"]) == (404, "job-not-found")
+    gone = gateway.http.get(links["windows"])
+    assert (gone.status_code, gone.json()["code"]) == (410, "gone")
 
 
 def test_windows_of_another_version_of_mien_say_so(gateway: Gateway) -> None:

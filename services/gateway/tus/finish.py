@@ -84,6 +84,7 @@ class Finisher:
             sha256=upload.sha256,
             options=upload.options,
             request_id=upload.request_id,
+            traceparent=upload.traceparent,
         )
         self._uploads.hand_over(upload, self._videos.incoming(job.id))
         try:

@@ -25,6 +25,8 @@ class Upload(Contract):
     """The analysis's options, in the client's words."""
     request_id: str = ""
     """`X-Request-Id` of the request that began it."""
+    traceparent: str = ""
+    """W3C trace context of that request; empty when nobody asked for traces."""
     expires_ms: Milliseconds
     """When it is removed, whole or not."""
     sha256: str | None = None
@@ -46,13 +48,14 @@ class Upload(Contract):
         return now_ms() >= self.expires_ms
 
 
-def new_upload(*, tenant: Tenant, length: int, metadata: dict[str, str], request_id: str = "") -> Upload:
+def new_upload(*, tenant: Tenant, length: int, metadata: dict[str, str], request_id: str = "", traceparent: str = "") -> Upload:
     return Upload(
         id=f"up_{secrets.token_hex(16)}",
         tenant=tenant,
         length=length,
         metadata=metadata,
         request_id=request_id,
+        traceparent=traceparent,
         expires_ms=now_ms() + LIVES_MS,
     )
 

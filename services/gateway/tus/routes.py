@@ -152,7 +152,13 @@ async def create(
     metadata = metadata_of(upload_metadata)
     await require_servable(options_of(metadata).model_version, models=parts.models, triton=parts.triton)
     await parts.queue.require_room(caller.tenant, size_bytes=upload_length)
-    upload = new_upload(tenant=caller.tenant, length=upload_length, metadata=metadata, request_id=request.state.request_id)
+    upload = new_upload(
+        tenant=caller.tenant,
+        length=upload_length,
+        metadata=metadata,
+        request_id=request.state.request_id,
+        traceparent=request.state.traceparent,
+    )
     await to_thread.run_sync(parts.uploads.create, upload)
     async with removed_on_failure(parts, upload):
         if has_body(request):
