@@ -1,6 +1,7 @@
 """Who may do what: every operation of the description by everybody, tenants that see nothing of each other, purposes, and limits."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ from services.web.limits import PerDay, PerMinute
 from shared.keys import Basis, KeyFolder, Purpose, Role
 from tests.gateway.conftest import RAW, VIDEO, Gateway, read_answer, running
 from tests.web.callers import Callers, bearer, callers
-from tests.web.matrix import described, wrongly_answered
+from tests.web.matrix import Operation, described, wrongly_answered
 
 LIMITS = UploadLimits(max_bytes=1000)
+TUS = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +59,38 @@ def test_every_operation_answers_everybody_as_its_roles_promise(guarded: Gateway
     assert wrongly_answered(schema, guarded.http, asked, ids) == []
 
 
-def test_another_tenants_analysis_is_as_unknown_as_one_that_never_was(guarded: Gateway, asked: Callers) -> None:
-    ours = posted(guarded, asked.headers["client"])
-    other, unknown = asked.headers["client of another tenant"], f"an_{'0' * 32}"
+def test_what_is_another_tenants_is_as_unknown_as_what_never_was(guarded: Gateway, asked: Callers) -> None:
+    ours = everything_of(guarded, asked.headers["client"])
+    unknown = {name: re.sub("[0-9a-f]{32}", "0" * 32, its_id) for name, its_id in ours.items()}
+    other = {**asked.headers["client of another tenant"], **TUS}
 
-    def answer(operation: Any, analysis_id: str) -> tuple[int, str]:
-        status, problem = operation.ask(guarded.http, other, {"analysis_id": analysis_id})
+    def answer(operation: Operation, ids: dict[str, str]) -> tuple[int, str]:
+        status, problem = operation.ask(guarded.http, other, ids)
         problem.pop("request_id", None)
-        return status, json.dumps(problem).replace(analysis_id, "ID")
+        return status, re.sub("[0-9a-f]{32}", "ID", json.dumps(problem))
 
-    about_one = [operation for operation in described(guarded.get("/openapi.json")) if "{analysis_id}" in operation.name]
-    assert len(about_one) >= 5
+    about_one = [it for it in described(guarded.get("/openapi.json")) if any(f"{{{name}}}" in it.name for name in ours)]
+    assert len(about_one) >= 15
     for operation in about_one:
         assert answer(operation, ours) == answer(operation, unknown), operation.name
         assert answer(operation, ours)[0] == 404, operation.name
-    assert guarded.http.get("/v1/analyses", headers=other).json()["analyses"] == []
-    mine = guarded.http.get("/v1/analyses", headers=asked.headers["client"]).json()["analyses"]
-    assert ours in {analysis["id"] for analysis in mine}, "and nothing that was tried has removed it"
-    assert guarded.http.get(f"/v1/analyses/{ours}", headers=asked.headers["client"]).json()["tenant"] == "acme"
+    for path in ("/v1/analyses", "/v1/webhooks"):
+        assert not any(its_id in guarded.http.get(path, headers=other).text for its_id in ours.values())
+    for path in (f"/v1/analyses/{ours['analysis_id']}", f"/v1/uploads/{ours['upload_id']}", f"/v1/webhooks/{ours['webhook_id']}"):
+        assert guarded.http.get(path, headers=asked.headers["client"]).status_code == 200, "nothing that was tried has removed it"
+
+
+def everything_of(gateway: Gateway, headers: dict[str, str]) -> dict[str, str]:
+    """The ids of one of each kind of thing that a tenant has, by the parameters of the paths."""
+    upload = gateway.http.post("/v1/uploads", headers={**headers, **TUS, "Upload-Length": "100"})
+    webhook = gateway.http.post("/v1/webhooks", headers=headers, json={"url": "https://8.8.8.8/mien"})
+    assert (upload.status_code, webhook.status_code) == (201, 201), (upload.text, webhook.text)
+    return {
+        "analysis_id": posted(gateway, headers),
+        "upload_id": upload.headers["Location"].rpartition("/")[2],
+        "webhook_id": webhook.json()["id"],
+        "delivery_id": f"msg_{'1' * 32}",
+    }
 
 
 def test_what_outlived_its_record_is_still_its_tenants(guarded: Gateway, asked: Callers, shared_redis: Any) -> None:
