@@ -172,6 +172,7 @@ class Stack:
             "MIEN_TRITON_GRPC": f"{HOST}:{grpc_port}",
             "MIEN_TRITON_HTTP": f"http://{HOST}:{http_port}",
             "MIEN_HOST": HOST,
+            "MIEN_API_KEYS": "",  # it listens to this machine only, and asks nobody
             "MIEN_PORT": str(gateway_port),
             "MIEN_METRICS_PORT": str(worker_port),
             "MIEN_TRAINING_HOST": HOST,

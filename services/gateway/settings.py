@@ -11,7 +11,7 @@ GIB = 1024**3
 class Settings(BaseSettings):
     """Environment variables, each with the prefix `MIEN_`."""
 
-    model_config = SettingsConfigDict(env_prefix="MIEN_", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix="MIEN_", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     """Address to listen on."""

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from training.settings import Settings
 
 
 class ServiceSettings(Settings):
     """Environment variables, each with the prefix `MIEN_`."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
 
     training_host: str = "127.0.0.1"
     """Address to listen on."""

@@ -12,12 +12,14 @@ from shared.errors import MienError
 from services.web.limits import Limit
 
 log = logging.getLogger(__name__)
+from services.web.patience import PATIENCE, Patience, patient
+from shared.errors import MienError
 
 
 def guarded(host: str, api_keys: Path | None, *, requests: Limit | None = None, videos: Limit | None = None) -> Guard:
     """The guard of a service that is to listen on `host`. Without the key that this takes, the process ends here, and says why."""
     try:
-        return guard_of_host(host, api_keys)
+        return guard_of_host(host, api_keys, requests=requests, videos=videos)
     except MienError as error:
         log.critical("does not start", extra={"code": error.code(), "reason": f"{error.title()} {error.detail}"})
         sys.exit(1)
