@@ -8,12 +8,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from services.web.guard import Guard, guard_of_host
-from shared.errors import MienError
 from services.web.limits import Limit
+from shared.errors import MienError
 
 log = logging.getLogger(__name__)
-from services.web.patience import PATIENCE, Patience, patient
-from shared.errors import MienError
 
 
 def guarded(host: str, api_keys: Path | None, *, requests: Limit | None = None, videos: Limit | None = None) -> Guard:
