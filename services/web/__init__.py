@@ -12,6 +12,7 @@
     operations  the routes for those who run it
     paging      lists a page at a time
     guard       who asks, and may they
+    strangers   no body of theirs is read
     keyring     the API keys as they are on the disk now
     limits      how often a tenant may ask
     keys        the command that makes, lists, revokes and rotates keys

@@ -16,6 +16,7 @@ from services.web.lingering import LingeringClose
 from services.web.metrics import RequestMetrics
 from services.web.openapi import described
 from services.web.problems import Problems
+from services.web.strangers import Strangers
 from shared.tracing import Tracing, Untraced
 
 
@@ -47,6 +48,7 @@ def assemble(
     for router in routers:
         app.include_router(router)
     handlers.install(app, problems)
+    app.add_middleware(Strangers, guard=guard)  # first, so innermost: nothing is asked of a body before it
     if max_body_bytes is not None:
         app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(Access, metrics=metrics, problems=problems, tracing=tracing or Untraced())

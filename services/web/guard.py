@@ -94,7 +94,7 @@ class Guard:
     async def is_welcome(self, credentials: Credentials) -> bool:
         """Whether a key that was let in is still good: for answers that go on for long. Asking is not a request, so it spends nothing."""
         try:
-            await self._identify(credentials)
+            await self.identify(credentials)
         except Unauthenticated:
             return False
         return True
@@ -108,12 +108,13 @@ class Guard:
         """Once for each request, however many routers and routes ask."""
         known: Caller | None = getattr(request.state, "caller", None)
         if known is None:
-            known = request.state.caller = await self._identify(credentials)
+            known = request.state.caller = await self.identify(credentials)
             if known is not ANYBODY and self._requests is not None:
                 await spend(request, self._requests, known)
         return known
 
-    async def _identify(self, credentials: Credentials) -> Caller:
+    async def identify(self, credentials: Credentials) -> Caller:
+        """Raises Unauthenticated, and StorageError when nobody can tell."""
         if self._is_local and (self._ring is None or await self._ring.had_none()):
             return ANYBODY
         key = await self._ring.find(credentials.credentials) if self._ring and credentials else None

@@ -74,7 +74,7 @@ RETRY_AFTER_S: Final[Mapping[type[MienError], int]] = {DependencyUnavailable: 5,
 HEADERS: Final[Mapping[type[MienError], Mapping[str, str]]] = {Unauthenticated: {"WWW-Authenticate": 'Bearer realm="mien"'}}
 """What else HTTP wants to be said."""
 
-OF_STATUS: Final[Mapping[int, type[MienError]]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
+OF_STATUS: Final[Mapping[int, type[MienError]]] = {401: Unauthenticated, 404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
 """What FastAPI and Starlette mean by the statuses they raise themselves."""
 
 

@@ -10,7 +10,7 @@ import pytest
 from services.training.app import create_app
 from services.training.settings import ServiceSettings
 from services.web.guard import Guard
-from tests.web.callers import Callers, callers
+from tests.web.callers import REFUSED, Callers, callers
 from tests.web.matrix import described, wrongly_answered
 from tests.web_server import listening
 
@@ -44,3 +44,16 @@ def test_only_publishers_change_anything(http: httpx.Client) -> None:
     changing = {it.name: it.roles for it in described(http.get("/openapi.json").json()) if not it.name.startswith("GET ")}
     assert changing
     assert set(changing.values()) == {frozenset({"publisher"})}
+
+
+def test_a_strangers_plan_is_not_even_read(http: httpx.Client, asked: Callers) -> None:
+    def answer(who: str, content: bytes) -> tuple[int, str]:
+        headers = {"Content-Type": "application/json", **asked.headers[who]}
+        answered = http.post("/v1/runs", content=content, headers=headers)
+        return answered.status_code, answered.json()["code"]
+
+    for body in (b"{not json", b" " * (2 * 1024 * 1024)):
+        for who in REFUSED:
+            assert answer(who, body) == (401, "unauthenticated")
+    assert answer("publisher", b"{not json") == (422, "validation-failed")
+    assert answer("publisher", b" " * (2 * 1024 * 1024)) == (413, "body-too-large")
