@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from services.web import server
+from services.web.patience import PATIENCE, Patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,11 @@ class Listening:
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[Listening]:
+def listening(app: FastAPI, *, patience: Patience = PATIENCE) -> Iterator[Listening]:
     """Serve `app` until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as opened:
         port = opened.getsockname()[1]
-        uvicorn_server = uvicorn.Server(server.config(app, host="127.0.0.1", port=port))
+        uvicorn_server = server.Server(server.config(app, host="127.0.0.1", port=port, patience=patience))
         thread = threading.Thread(target=uvicorn_server.run, kwargs={"sockets": [opened]})
         thread.start()
         service = Listening(server=uvicorn_server, port=port, thread=thread)

@@ -1,6 +1,6 @@
 """What only the API says. Jobs and results are `shared.jobs` and `shared.results`, shown as they are."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from shared.results import Result, TrackWindow
 
 EXAMPLE_ID = "an_4c6a225931052afbc86aa746c02fb74c"
 """Of the analysis in example.json."""
+EXAMPLE_UPLOAD_ID = "up_4c6a225931052afbc86aa746c02fb74c"
 
 
 class Links(Contract):
@@ -84,6 +85,28 @@ class WindowPage(Contract):
     is final and all is read."""
 
 
+class ResumableUpload(Contract):
+    """An upload that may take more than one request."""
+
+    id: Annotated[str, Field(examples=[EXAMPLE_UPLOAD_ID])]
+    """128 random bits."""
+    offset: Annotated[int, Field(ge=0, examples=[8_388_608])]
+    """Bytes that are on the disk to stay: where the next request goes on."""
+    length: Annotated[int, Field(gt=0, examples=[44_040_192])]
+    """Bytes of the whole video."""
+    expires_ms: Annotated[int, Field(ge=0, examples=[1_767_225_600_000])]
+    """When it is removed, in Unix milliseconds, whole or not."""
+    analysis: Annotated[str | None, Field(examples=[None])] = None
+    """The path of the analysis that it has become; null while bytes are missing, and for as long as the queue is full."""
+
+    @classmethod
+    def shown(cls) -> dict[str, Any]:
+        """For a route's `responses`."""
+        return {
+            "content": {"application/json": {"example": {name: of.examples[0] for name, of in cls.model_fields.items() if of.examples}}}
+        }
+
+
 class Problem(web.Problem):
     """What went wrong (RFC 9457). Test `code`, never `title` or `detail`."""
 
@@ -97,6 +120,10 @@ class Problem(web.Problem):
     """Of `state-conflict` and `result-not-ready`: the state the analysis is in."""
     available: Annotated[tuple[int, ...] | None, Field(examples=[None])] = None
     """Of `model-version-unavailable` on submission: the newest versions that can be asked for instead."""
+    expected_offset: Annotated[int | None, Field(examples=[None])] = None
+    """Of `mismatching-upload-offset`: where the upload goes on."""
+    provided_offset: Annotated[int | None, Field(examples=[None])] = None
+    """Of `mismatching-upload-offset`: where the request was to begin."""
     failure: Annotated[Failure | None, Field(examples=[None])] = None
     """Of `state-conflict` about a failed analysis: why it failed."""
 
@@ -118,6 +145,10 @@ def result_links(result: Result) -> ResultLinks:
 
 def analysis_path(job_id: str) -> str:
     return f"/v1/analyses/{job_id}"
+
+
+def upload_path(upload_id: str) -> str:
+    return f"/v1/uploads/{upload_id}"
 
 
 def model_path(version: int) -> str:

@@ -1,8 +1,9 @@
 """What the environment may say to the gateway. Read once, in `__main__`."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AliasChoices, Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIB = 1024**3
@@ -33,5 +34,24 @@ class Settings(BaseSettings):
     """PEM file of public keys, as the workers have it; with one, a release that none of them has signed is not shown."""
     triton_http: str = "http://127.0.0.1:8000"
     """Triton's HTTP address, asked only whether models are ready."""
+    otlp_endpoint: Annotated[str, Field(validation_alias=AliasChoices("MIEN_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"))] = ""
+    """Base address of an OpenTelemetry collector that takes traces over HTTP; empty for no traces."""
     max_upload_bytes: int = Field(default=2 * GIB, gt=0)
     """Size of the largest video that is taken."""
+    public_url: str = ""
+    """What comes before the paths that webhooks are told, such as https://mien.example."""
+    webhook_http: bool = False
+    """Whether webhooks may be told without encryption."""
+    webhook_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks that webhooks may be in although they are not part of the public internet, as a JSON list: ["10.1.0.0/16"]."""
+    webhook_proxy: str | None = None
+    """Proxy through which webhooks are told, such as http://127.0.0.1:4750; it is the proxy that must keep them out of other networks.
+    No other setting of the environment names one."""
+    connections_per_address: int = Field(default=512, ge=0)
+    """Connections that one address may have open; 0 for any number, behind a proxy that keeps count itself."""
+    queued_analyses: int = Field(default=1000, gt=0)
+    """Analyses that may wait; further videos are refused before they are sent, and none that waits is ever dropped."""
+    queued_bytes: int = Field(default=20 * GIB, gt=0)
+    """Size of all videos that wait."""
+    queued_per_tenant: int = Field(default=500, gt=0)
+    """Analyses of one tenant that may wait."""

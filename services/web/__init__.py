@@ -7,6 +7,7 @@
     access      around every request: its id, one line in the log, its metrics
     bodies      how large one may be that is read whole
     background  what goes on beside the requests
+    patience    how long a connection may keep the server waiting
     lingering   answering before the body has been read
     health      is everything there that it needs
     operations  the routes for those who run it

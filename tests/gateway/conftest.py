@@ -18,9 +18,12 @@ from fastapi import FastAPI
 from services.gateway.app import create_app
 from services.gateway.published import Models
 from services.gateway.uploads import UploadLimits
+from services.gateway.webhooks.courier import Terms
+from services.gateway.webhooks.egress import Egress
 from services.web.guard import Guard
+from services.web.patience import PATIENCE, Patience
 from shared.jobs import Timings
-from shared.queue import GatewayQueue, Lease, WorkerQueue
+from shared.queue import GatewayQueue, Lease, Limits, WorkerQueue
 from shared.releases import GRAPHS, model_name
 from shared.results import Result
 from shared.signatures import TrustedKeys
@@ -151,24 +154,35 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def running(
-    *, redis_url: str, data: Path, limits: UploadLimits, trusted: TrustedKeys | None = None, guard: Guard | None = None
+    *,
+    redis_url: str,
+    data: Path,
+    limits: UploadLimits,
+    trusted: TrustedKeys | None = None,
+    guard: Guard | None = None,
+    queue_limits: Limits = Limits(),  # noqa: B008 - frozen
+    patience: Patience = PATIENCE,
+    egress: Egress | None = None,
+    terms: Terms = Terms(),  # noqa: B008 - frozen
 ) -> Iterator[Gateway]:
     """Without a guard, everybody may do everything."""
     with FakeTriton() as triton:
         models = data.parent / "models"
         app = create_app(
-            queue=GatewayQueue(redis_url),
+            queue=GatewayQueue(redis_url, limits=queue_limits),
             videos=Videos(data),
             models=Models(models, trusted=trusted),
             triton_http=triton.url,
             limits=limits,
             guard=guard or Guard(),
+            egress=egress,
+            terms=terms,
         )
         worker = WorkerQueue(redis_url)
         worker.setup()
         # Plain HTTP: certificates that are not loaded save 50 ms per test.
         with (
-            listening(app) as service,
+            listening(app, patience=patience) as service,
             httpx.Client(base_url=service.url, timeout=20, trust_env=False, verify=False) as http,  # noqa: S501
             closing(worker),
         ):

@@ -8,7 +8,7 @@ import pytest
 from services.gateway.deletion import Receipt
 from services.gateway.model_schemas import Model, ModelPage
 from services.gateway.problems import ACCEPTED
-from services.gateway.schemas import Analysis, AnalysisPage, ResultPage, WindowPage
+from services.gateway.schemas import Analysis, AnalysisPage, ResultPage, ResumableUpload, WindowPage
 from shared.jobs import Options
 from tests.gateway.conftest import Gateway
 from tests.web import descriptions
@@ -60,6 +60,15 @@ def test_both_kinds_of_body_are_described(schema: dict[str, Any]) -> None:
         ("get", "/v1/models", {"200", "422", "500", "503"}),
         ("get", "/v1/models/{version}", {"200", "404", "500", "503"}),
         ("get", "/v1/models/{version}/card", {"200", "304", "404", "500", "503"}),
+        ("options", "/v1/uploads", {"204", "500", "503"}),
+        ("post", "/v1/uploads", {"201", "400", "404", "408", "412", "413", "415", "422", "429", "460", "500", "503", "507"}),
+        ("get", "/v1/uploads/{upload_id}", {"200", "404", "412", "500", "503"}),
+        (
+            "patch",
+            "/v1/uploads/{upload_id}",
+            {"204", "400", "404", "408", "409", "412", "413", "415", "422", "429", "460", "500", "503", "507"},
+        ),
+        ("delete", "/v1/uploads/{upload_id}", {"204", "404", "409", "412", "500", "503"}),
         ("get", "/readyz", {"200", "500", "503"}),
     ],
 )
