@@ -19,7 +19,12 @@ class Metrics:
         self._depth = Gauge(
             "mien_queue_jobs", "Jobs that are not final; absent while Redis does not answer.", ["state"], registry=self._registry
         )
-        self._oldest = Gauge("mien_queue_oldest_seconds", "Age of the oldest queued job; 0 without one.", registry=self._registry)
+        self._oldest = Gauge(
+            "mien_queue_oldest_seconds",
+            "Age of the oldest such job; 0 without one, absent while Redis does not answer.",
+            ["state"],
+            registry=self._registry,
+        )
         self._uploads = Gauge("mien_gateway_uploads_in_progress", "Videos that are being received.", registry=self._registry)
         self._upkeep = Counter(
             "mien_gateway_upkeep_jobs",
@@ -45,9 +50,10 @@ class Metrics:
     def expose(self, depth: Depth | None) -> bytes:
         """The text format, with the queue as it is now; None when nobody knows, so that no stale number is shown."""
         self._depth.clear()
+        self._oldest.clear()
         if depth is not None:
             self._depth.labels(state="queued").set(depth.queued)
             self._depth.labels(state="running").set(depth.running)
             self._depth.labels(state="delayed").set(depth.delayed)
-            self._oldest.set(depth.oldest_s)
+            self._oldest.labels(state="queued").set(depth.oldest_s)
         return generate_latest(self._registry)

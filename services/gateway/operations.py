@@ -17,12 +17,15 @@ from shared.releases import GRAPHS, model_name
 
 
 async def readyz(parts: Given) -> Readiness:
-    """Redis answers, the data folder takes bytes, and the champion release is loaded. A video can be posted without the last of them."""
+    """Redis answers and loses nothing, the data folder takes bytes, and the champion release is loaded.
+
+    A video can be posted without the last of them.
+    """
     return await readiness({"redis": check_redis(parts), "storage": check_storage(parts), "model": check_model(parts)})
 
 
 async def metrics(parts: Given) -> Response:
-    """Requests by route template, method and status, their duration, bytes uploaded, and jobs in the queue."""
+    """Requests by route template, method and status, their duration, problems by code, uploads, the queue, and what upkeep has done."""
     return operations.exposition(parts.metrics.expose(await depth(parts)))
 
 
@@ -38,7 +41,8 @@ async def depth(parts: Parts) -> Depth | None:
 
 
 async def check_redis(parts: Parts) -> str:
-    await parts.queue.ping()
+    if unsafe := await parts.queue.unsafe_settings():
+        raise DependencyUnavailable("; ".join(unsafe))
     return ""
 
 

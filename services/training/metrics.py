@@ -1,7 +1,7 @@
 """What Prometheus sees of the training service."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
@@ -21,8 +21,14 @@ class Metrics:
             for name in ("runs", "publications")
         }
 
-    def expose(self, **entries: Sequence[Entry]) -> bytes:
+        self._epochs = Gauge(
+            "mien_training_epochs", "Finished epochs of the runs that there are, by the run's state.", ["state"], registry=self._registry
+        )
+
+    def expose(self, *, epochs: Mapping[JobState, int], **entries: Sequence[Entry]) -> bytes:
         """The text format, with the `runs` and `publications` that there are now."""
+        for state in JobState:
+            self._epochs.labels(state=state).set(epochs.get(state, 0))
         for name, found in entries.items():
             counts = Counter(entry.state for entry in found)
             for state in JobState:

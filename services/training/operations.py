@@ -1,5 +1,7 @@
 """For those who run the training service: is it alive, is it ready, what does it do."""
 
+from collections import Counter
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -13,6 +15,8 @@ from services.web import operations
 from services.web.errors import DependencyUnavailable
 from services.web.health import readiness
 from services.web.schemas import Readiness
+from shared.jobs import JobState
+from training.runs import Run, Runs
 
 
 async def readyz(parts: Given) -> Readiness:
@@ -23,12 +27,21 @@ async def readyz(parts: Given) -> Readiness:
 
 
 async def metrics(parts: Given) -> Response:
-    """Requests by route template, method and status, their duration, and runs and publications by state."""
+    """Requests by route template, method and status, their duration, and runs, their epochs and publications by state."""
 
     def exposed() -> bytes:
-        return parts.metrics.expose(runs=parts.runs.all(), publications=parts.publications.all())
+        runs = parts.runs.all()
+        return parts.metrics.expose(epochs=epochs(parts.runs, runs), runs=runs, publications=parts.publications.all())
 
     return operations.exposition(await to_thread.run_sync(exposed))
+
+
+def epochs(ledger: Runs, runs: Sequence[Run]) -> Counter[JobState]:
+    """Finished ones, by the state of their run. A run may be deleted meanwhile: then it has none."""
+    done: Counter[JobState] = Counter()
+    for run in runs:
+        done[run.state] += len(ledger.epochs(run.id))
+    return done
 
 
 ROUTER: Final = operations.router(PROBLEMS, readyz=readyz, metrics=metrics, metrics_raises=(DependencyUnavailable,))

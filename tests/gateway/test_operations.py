@@ -3,6 +3,9 @@
 import time
 from typing import Any
 
+import pytest
+import redis
+
 from tests.gateway.conftest import RAW, Gateway
 
 MODELS = {"mien_000007_frames", "mien_000007_clip"}
@@ -102,3 +105,34 @@ def test_metrics_count_by_route_template_and_hold_no_id(gateway: Gateway) -> Non
     assert 'mien_queue_jobs{state="queued"} 1.0' in text
     assert posted["id"] not in text
     assert "/no/such/place" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("appendonly", "no"), ("appendfsync", "everysec"), ("no-appendfsync-on-rewrite", "yes"), ("maxmemory-policy", "allkeys-lru")],
+)
+def test_a_redis_that_could_lose_jobs_is_not_ready(frail_gateway: Gateway, redis_server: Any, name: str, wrong: str) -> None:
+    make_ready(frail_gateway)
+    assert frail_gateway.get("/readyz")["status"] == "ready"
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.config_set(name, wrong)
+    body = not_ready(frail_gateway)
+    assert failed(body) == {"redis"}
+    assert f"{name} is {wrong}, not " in body["checks"]["redis"]["detail"]
+
+
+def test_problems_are_counted_by_their_code(gateway: Gateway) -> None:
+    gateway.http.get("/v1/analyses/an_0")
+    gateway.http.post("/v1/analyses", content=b"", headers=RAW)
+    text = gateway.http.get("/metrics").text
+    assert 'mien_gateway_problems_total{code="job-not-found"} 1.0' in text
+    assert 'mien_gateway_problems_total{code="media-empty"} 1.0' in text
+
+
+def test_how_long_the_oldest_job_waits_can_be_seen(frail_gateway: Gateway, redis_server: Any) -> None:
+    posted = frail_gateway.post()
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.hincrby(f"mien:job:{posted['id']}", "accepted_ms", -60_000)
+    assert 'mien_queue_oldest_seconds{state="queued"} 6' in frail_gateway.http.get("/metrics").text
+    redis_server.kill()
+    assert "mien_queue_oldest_seconds{" not in frail_gateway.http.get("/metrics").text
