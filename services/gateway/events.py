@@ -23,7 +23,7 @@ from services.gateway.watching import Watch
 from services.web import paging
 from services.web.errors import DependencyUnavailable
 from services.web.guard import BEARER, Credentials, Guard, client
-from shared.errors import JobNotFound, MediaMissing, MienError, QueueUnavailable, QuotaExceeded, ResultGone, ResultUnreadable, StorageError
+from shared.errors import Gone, JobNotFound, MediaMissing, MienError, QuotaExceeded, ResultGone, ResultUnreadable, StorageError
 from shared.jobs import FINAL_STATES
 from shared.queue import Look
 
@@ -64,7 +64,6 @@ class Reader(NamedTuple):
 
     watch: Watch
     told: Told
-    look: Callable[[], Awaitable[Look]]
     is_welcome: Callable[[], Awaitable[bool]]
 
 
@@ -92,15 +91,11 @@ async def reading(
     """From before the answer begins until it is over. Raises JobNotFound, QuotaExceeded, AllTold."""
     told = Told.parse(last_event_id)
     guard: Guard = request.app.state.guard
-
-    async def look() -> Look:
-        return await parts.queue.look(analysis_id, tenant=caller.tenant)
-
-    first = await look()
-    if told.is_all and first.revision <= told.revision:
+    look = await parts.queue.look(analysis_id, tenant=caller.tenant)
+    if told.is_all and look.revision <= told.revision:
         raise AllTold
-    with parts.watching.watch(analysis_id, caller.tenant) as watch:
-        yield Reader(watch, replace(told, is_all=False), look, partial(guard.is_welcome, credentials))
+    with parts.watching.watch(look) as watch:
+        yield Reader(watch, replace(told, is_all=False), partial(guard.is_welcome, credentials))
 
 
 @router.get(
@@ -109,7 +104,7 @@ async def reading(
     response_class=EventSourceResponse,
     responses={
         204: {"description": "The last event that was received was the end."},
-        **problems(JobNotFound, QuotaExceeded, DependencyUnavailable),
+        **problems(JobNotFound, Gone, QuotaExceeded, DependencyUnavailable),
     },
 )
 async def events(parts: Given, reader: Annotated[Reader, Depends(reading)]) -> AsyncIterator[ServerSentEvent]:
@@ -122,21 +117,15 @@ async def events(parts: Given, reader: Annotated[Reader, Depends(reading)]) -> A
     """
     told, watch = reader.told, reader.watch
     while not watch.over:
-        try:
-            look = await reader.look()
-        except QueueUnavailable:
-            look = None  # it will be back, and nothing is lost
-        except JobNotFound:
-            if await to_thread.run_sync(is_deleted, parts, watch.job_id):
-                yield ServerSentEvent(event="deleted", data={"id": watch.job_id})
-                return
-            look = None  # Redis forgot it, and will be told from the folder
-        if look is not None:
-            async for event in news(parts, look, told):
+        if watch.look is not None:
+            async for event in news(parts, watch.look, told):
                 told = event.told
                 yield event.sent()
             if told.is_all:
                 return
+        elif await to_thread.run_sync(is_deleted, parts, watch.job_id):  # else Redis forgot it, and will be told from the folder
+            yield ServerSentEvent(event="deleted", data={"id": watch.job_id})
+            return
         await watch.change(within_s=LOOK_AGAIN_S)
         if not await reader.is_welcome():
             return

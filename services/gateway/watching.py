@@ -1,21 +1,21 @@
 """Who listens to which analysis. One task per gateway looks for all of them at once: a listener costs no connection of its own.
 
-What it compares is a number from the record and the size of a file; what has changed is read by those who listen.
+What it compares is a number from the record and the size of a file. A record that has changed is read once for all who listen.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from anyio import to_thread
 
-from shared.errors import QueueUnavailable, QuotaExceeded, StorageError
+from shared.errors import JobNotFound, QueueUnavailable, QuotaExceeded, StorageError
 from shared.jobs import Tenant
-from shared.queue import GatewayQueue
+from shared.queue import GatewayQueue, Look
 from shared.videos import Videos
 
 log = logging.getLogger(__name__)
@@ -23,11 +23,10 @@ log = logging.getLogger(__name__)
 EVERY_S: Final = 0.25
 AT_ONCE: Final = 500
 """Analyses that Redis is asked about in one call."""
+READ_AT_ONCE: Final = 8
+"""Records that are read at the same time, each over a connection."""
 MOST_OF_TENANT: Final = 100
 """Listeners of one tenant at one gateway."""
-
-Mark = tuple[int | None, int]
-"""A record's revision, None when it is unknown, and the size of the windows that are shown."""
 
 
 @dataclass(eq=False)
@@ -35,17 +34,19 @@ class Watch:
     """One listener's view of one analysis."""
 
     job_id: str
-    seen: Mark | None = None
-    """None before the first look."""
+    look: Look | None
+    """As it was last seen; None when nobody knows it, as after it was deleted."""
+    windows_bytes: int = -1
+    """Size of the windows that are shown."""
     over: bool = False
     """The gateway is stopping."""
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
 
-    def notice(self, mark: Mark) -> None:
-        if mark != self.seen:
-            self.seen = mark
+    def notice(self, look: Look | None, windows_bytes: int) -> None:
+        if (look, windows_bytes) != (self.look, self.windows_bytes):
+            self.look, self.windows_bytes = look, windows_bytes
             self._changed.set()
 
     def end(self) -> None:
@@ -72,13 +73,16 @@ class Watching:
         self._listeners: Counter[Tenant] = Counter()
         self._wanted = asyncio.Event()
         self._over = False
+        self._known: dict[str, Look] = {}
+        """What is listened to, as it was last read."""
 
     @contextmanager
-    def watch(self, job_id: str, tenant: Tenant) -> Iterator[Watch]:
-        """Raises QuotaExceeded."""
+    def watch(self, look: Look) -> Iterator[Watch]:
+        """From this look on. Raises QuotaExceeded."""
+        tenant = look.job.tenant
         if self._listeners[tenant] >= MOST_OF_TENANT:
             raise QuotaExceeded(quota="listeners")
-        watch = Watch(job_id, over=self._over)
+        watch = Watch(look.job.id, look, over=self._over)
         self._listeners[tenant] += 1
         self._watches.add(watch)
         self._wanted.set()
@@ -108,15 +112,31 @@ class Watching:
 
     async def _look(self) -> None:
         job_ids = sorted({watch.job_id for watch in self._watches})
-        marks: dict[str, Mark] = {}
-        for first in range(0, len(job_ids), AT_ONCE):
-            some = job_ids[first : first + AT_ONCE]
-            revisions = await self._queue.revisions(some)
-            sizes = await to_thread.run_sync(self._sizes, some)
-            marks |= {job_id: (revisions[job_id], sizes[job_id]) for job_id in some}
+        revisions: dict[str, int | None] = {}
+        for some in batches(job_ids, AT_ONCE):
+            revisions |= await self._queue.revisions(some)
+        await self._read(revisions)
+        sizes = await to_thread.run_sync(self._sizes, job_ids)
         for watch in self._watches:
-            if watch.job_id in marks:
-                watch.notice(marks[watch.job_id])
+            if watch.job_id in sizes:
+                watch.notice(self._known.get(watch.job_id), sizes[watch.job_id])
 
-    def _sizes(self, job_ids: list[str]) -> dict[str, int]:
+    async def _read(self, revisions: Mapping[str, int | None]) -> None:
+        """Know the records as they are, and no others."""
+        self._known = {job_id: look for job_id, look in self._known.items() if revisions.get(job_id) is not None}
+        old = {job_id: look.revision for job_id, look in self._known.items()}
+        changed = [job_id for job_id, revision in revisions.items() if revision is not None and old.get(job_id) != revision]
+        for some in batches(changed, READ_AT_ONCE):
+            looks = await asyncio.gather(*map(self._queue.look, some), return_exceptions=True)
+            for job_id, look in zip(some, looks, strict=True):
+                if isinstance(look, Look):
+                    self._known[job_id] = look
+                elif not isinstance(look, JobNotFound):
+                    raise look
+
+    def _sizes(self, job_ids: Sequence[str]) -> dict[str, int]:
         return {job_id: self._videos.windows_bytes(job_id) for job_id in job_ids}
+
+
+def batches(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (job_ids[first : first + size] for first in range(0, len(job_ids), size))

@@ -134,7 +134,7 @@ def test_a_deleted_analysis_ends_with_saying_so(gateway: Gateway, follow: Follow
     assert follower.named("deleted") == [{"id": job_id}]
     after = follow(job_id, last_id=follower.events[0].id)
     assert after.ends()
-    assert after.status == 404
+    assert after.status == 410
 
 
 def test_silence_is_broken_by_a_comment(gateway: Gateway, follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,12 +238,13 @@ def test_many_listeners_cost_redis_no_connection_each(gateway: Gateway, follow: 
     with redis.Redis.from_url(redis_url) as raw:
         assert follow(job_id).hears("analysis")
         before = len(raw.client_list())
-        followers = [follow(job_id) for _ in range(40)]
-        assert all(follower.hears("analysis") for follower in followers)
+        followers = []
+        for _ in range(40):  # one after the other: it is listening that costs nothing
+            followers.append(follow(job_id))
+            assert followers[-1].hears("analysis")
         lease = gateway.claim()
         assert all(soon(lambda f=follower: f.named("analysis")[-1]["state"] == "running") for follower in followers)
-        idle = soon(lambda: len(raw.client_list()) <= before + 20)
-        assert idle, f"{len(raw.client_list())} connections, {before} before"
+        assert len(raw.client_list()) <= before + 4
     complete(gateway, lease, 1)
     assert all(follower.ends() for follower in followers)
 
