@@ -17,6 +17,8 @@ from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from shared.errors import QueueUnavailable, QuotaExceeded
 from shared.jobs import Tenant
@@ -92,7 +94,12 @@ class PerDay:
 
     def __init__(self, most: int, *, redis_url: str) -> None:
         self._item = RateLimitItemPerDay(most)
-        self._pool = redis.asyncio.ConnectionPool.from_url(redis_url, socket_timeout=ANSWERS_WITHIN_S, socket_connect_timeout=1.0)
+        self._pool = redis.asyncio.ConnectionPool.from_url(
+            redis_url,
+            socket_timeout=ANSWERS_WITHIN_S,
+            socket_connect_timeout=1.0,
+            retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), 4),  # a Redis that was started again answers at once
+        )
         storage = RedisStorage(
             f"async+{redis_url}",
             implementation="redispy",

@@ -45,6 +45,9 @@ UPLOAD_ID: Final = re.compile(r"up_[0-9a-f]{32}")
 ROUTER: Final = APIRouter(prefix=PATHS, tags=["uploads"], dependencies=[Depends(client)])
 
 
+TusResumable = Annotated[str | None, Header(description=f"{VERSION}, the version that the client speaks.", examples=[VERSION])]
+
+
 async def well_formed(upload_id: Annotated[str, Path(description="The upload, as in `id`.", examples=[EXAMPLE_UPLOAD_ID])]) -> str:
     """An id that could be one of ours; any other is as unknown as one that was never given out."""
     if not UPLOAD_ID.fullmatch(upload_id):
@@ -52,7 +55,7 @@ async def well_formed(upload_id: Annotated[str, Path(description="The upload, as
     return upload_id
 
 
-async def speaks_tus(request: Request, tus_resumable: Annotated[str | None, Header(examples=[VERSION])] = None) -> None:
+async def speaks_tus(request: Request, tus_resumable: TusResumable = None) -> None:
     """Section "Tus-Resumable". Only GET, which is no request of the protocol, may leave it out."""
     asked = tus_resumable or (VERSION if request.method == "GET" else "none")
     if asked != VERSION:

@@ -1,0 +1,93 @@
+"""A gateway that is a process of its own, to be killed and started again over the same data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.conftest import free_port
+from tests.gateway.conftest import soon
+
+STARTS_WITHIN_S = 40
+
+
+class GatewayProcess:
+    """`python -m services.gateway`, always on the same port."""
+
+    def __init__(self, *, redis_url: str, data: Path, **settings: object) -> None:
+        """settings: without their prefix, such as `max_upload_bytes=1000`."""
+        self.data = data
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        given = {"redis_url": redis_url, "data": data, "port": self.port, **settings}
+        self._environment = {"PATH": os.environ["PATH"], **{f"MIEN_{name.upper()}": str(value) for name, value in given.items()}}
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed by `launched`
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """And wait until it answers."""
+        command = [sys.executable, "-m", "services.gateway"]
+        self._process = subprocess.Popen(command, env=self._environment, stdout=self._output, stderr=subprocess.STDOUT)
+        assert soon(self.answers, within_s=STARTS_WITHIN_S), self.output()
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """As an orderly restart would."""
+        self._end(signal.SIGTERM)
+
+    def usage(self) -> psutil.Process:
+        """To ask for memory, descriptors and processor time."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    def output(self) -> str:
+        """What it and its predecessors have written."""
+        self._output.seek(0)
+        return self._output.read()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The same, line by line: each is JSON."""
+        return [json.loads(line) for line in self.output().splitlines()]
+
+    def files(self) -> list[str]:
+        """Everything on the disk, by relative path."""
+        return sorted(str(path.relative_to(self.data)) for path in self.data.rglob("*") if path.is_file())
+
+    def close(self) -> None:
+        self.kill()
+        self._output.close()
+
+    def _end(self, with_signal: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(with_signal)
+            self._process.wait(timeout=60)
+            self._process = None
+
+
+@contextmanager
+def launched(*, redis_url: str, data: Path, **settings: object) -> Iterator[GatewayProcess]:
+    """A started one; whatever becomes of it, none is left."""
+    process = GatewayProcess(redis_url=redis_url, data=data, **settings)
+    try:
+        process.start()
+        yield process
+    finally:
+        process.close()
