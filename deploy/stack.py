@@ -9,7 +9,7 @@ Everything it keeps lies under its home folder:
     runs/      training runs and publications
     crops/     crop stores, to train on and to be measured on
     data/      uploads and results
-    redis/     the append-only file
+    redis/     the append-only file, and the digests of this run's passwords
     triton/    Triton's backends, put together from the wheel
     logs/      one per program, of this run
     address    the gateway's address while the stack is up
@@ -24,12 +24,13 @@ import argparse
 import fcntl
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -40,6 +41,7 @@ import redis
 from deploy.supervisor import Program, StackError, Supervisor
 from shared import releases
 from shared.errors import ReleaseError
+from shared.redis_users import USERS, acl_file, url_of
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 HOME: Final = REPOSITORY / ".mien"
@@ -156,14 +158,11 @@ class Stack:
         self.url = f"http://{HOST}:{gateway_port}"
         self.training_url = f"http://{HOST}:{training_port}"
         self._worker_url = f"http://{HOST}:{worker_port}"
-        redis_url = self._redis_url or f"redis://{HOST}:{redis_port}/0"
-        if self._redis_url is None:
-            self.programs.start(redis_program(home=self.home / "redis", port=redis_port))
-        self.programs.wait("redis", lambda: answers(redis_url), timeout_s=REDIS_TIMEOUT_S)
+        urls = self._redis(port=redis_port)
+        self.programs.wait("redis", lambda: answers(urls["health"]), timeout_s=REDIS_TIMEOUT_S)
         for folder in (self.runs, self.crops):
             folder.mkdir(exist_ok=True)
         environment = {
-            "MIEN_REDIS_URL": redis_url,
             "MIEN_DATA": str(self.data),
             "MIEN_MODELS": str(self.models),
             "MIEN_RUNS": str(self.runs),
@@ -190,15 +189,24 @@ class Stack:
             ("gateway", ["services.gateway"]),
             ("worker", ["services.preprocess"]),
         ):
-            self.programs.start(Program(name=name, command=[sys.executable, "-m", *arguments], environment=environment))
+            own = {"MIEN_REDIS_URL": urls[name]} if name in urls else {}
+            self.programs.start(Program(name=name, command=[sys.executable, "-m", *arguments], environment={**environment, **own}))
         self.programs.start(
             Program(
                 name="training",
                 command=[sys.executable, "-m", "services.training"],
-                environment={**environment, "MIEN_SIGNING_KEY": str(self.keys / PRIVATE_KEY)},
+                environment={**environment, "MIEN_REDIS_URL": urls["training"], "MIEN_SIGNING_KEY": str(self.keys / PRIVATE_KEY)},
                 grace_s=TRAINING_GRACE_S + 10,
             )
         )
+
+    def _redis(self, *, port: int) -> Mapping[str, str]:
+        """Each program's address of Redis. In a Redis of the stack's own each is another user, whose password nobody keeps."""
+        if self._redis_url is not None:
+            return dict.fromkeys(USERS, self._redis_url)
+        passwords = {name: secrets.token_urlsafe(32) for name in USERS}
+        self.programs.start(redis_program(home=self.home / "redis", port=port, users=acl_file(passwords)))
+        return {name: url_of(name, password, host=HOST, port=port) for name, password in passwords.items()}
 
     def _wait_until_ready(self) -> None:
         # The gateway does not know the workers: a job may be posted without one, and waits. Here it should not.
@@ -269,8 +277,11 @@ def _do(module: str, *arguments: str | Path, log: Path, failing: str) -> None:
 # --- Redis -----------------------------------------------------------------------------------------------------------
 
 
-def redis_program(*, home: Path, port: int) -> Program:
-    """A Redis that has every accepted job on the disk before it answers, and never drops one to save memory."""
+def redis_program(*, home: Path, port: int, users: str | None = None) -> Program:
+    """A Redis that has every accepted job on the disk before it answers, and never drops one to save memory.
+
+    `users` is an ACL file's content; without it, everybody who reaches Redis may do everything.
+    """
     home.mkdir(parents=True, exist_ok=True)
     settings = {
         "bind": HOST,
@@ -281,6 +292,9 @@ def redis_program(*, home: Path, port: int) -> Program:
         "maxmemory-policy": "noeviction",
         "save": "",
     }
+    if users is not None:
+        (home / "users.acl").write_text(users)
+        settings["aclfile"] = str(home / "users.acl")
     arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
     return Program(name="redis", command=[redis_server(), *arguments])
 
