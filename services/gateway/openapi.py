@@ -27,6 +27,8 @@ Post a video, and learn who was on screen, when, and which expression their face
 Which model judged, on what it was trained, how good it is and what it must not be used for is under `/v1/models`.
 
 Times are integer milliseconds of media time, boxes are fractions of the upright frame, scores are 0 to 1 and sum to 1.
+A server that others can reach asks for an API key: send it as `Authorization: Bearer mien_...` with every request. A key belongs to a
+tenant, which sees its own analyses only, and its roles say what it may do; `RateLimit` says how much of it.
 Every error is an RFC 9457 problem; test its `code`. What each code means is under [/problems](/problems).
 Every response carries `X-Request-Id`; one that you send is kept when it is up to 64 letters, digits, `.`, `_` or `-`.
 """

@@ -44,8 +44,8 @@ Train a network in noisy-student rounds, watch it, and publish what it came to.
 4. `POST /v1/releases` with the run's id measures its candidate against the champion, and publishes it if it is good enough.
 5. `POST /v1/aliases/champion:rollback` takes it back within seconds.
 
-Every error is an RFC 9457 problem; test its `code`. What each code means is under [/problems](/problems). There are no users and no
-passwords here: the service listens to this machine only, unless something in front of it asks who is there.
+Every error is an RFC 9457 problem; test its `code`. What each code means is under [/problems](/problems). A server that
+others can reach asks for an API key, sent as `Authorization: Bearer mien_...`: `publisher` keys do all of this, `ops` keys look on.
 """
 FAILURES: Final = tuple(
     with_kinds(TrainingError, ReleaseError, InferenceError, StorageError, QueueUnavailable, AttemptsExhausted, InternalError)
