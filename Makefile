@@ -1,5 +1,5 @@
 # Every command sets up what it needs by itself, once. `make demo VIDEO=path` analyses your own video.
-.PHONY: demo up test check bench lock setup
+.PHONY: demo up test check bench chaos lock setup
 
 PYTHON := .venv/bin/python
 UV := .venv/bin/uv
@@ -21,6 +21,9 @@ check: setup
 
 bench: setup
 	@$(PYTHON) -m tests.bench $(ARGS)
+
+chaos: setup
+	@$(PYTHON) -m tests.chaos $(ARGS)
 
 # Only names and versions: no address of any package index is written down.
 lock: setup

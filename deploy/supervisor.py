@@ -98,13 +98,16 @@ class Supervisor:
         return self._running[name].process.pid
 
     @contextmanager
-    def down(self, name: str) -> Iterator[None]:
-        """Kill a program, as a crash would, and leave it down inside the `with`: for tests and drills."""
+    def down(self, name: str, *, by: signal.Signals = signal.SIGKILL) -> Iterator[None]:
+        """End a program, as a crash would, and leave it down inside the `with`: for tests and drills.
+
+        A kinder signal is followed by SIGKILL after the program's grace.
+        """
         running = self._running[name]
 
         def hold() -> None:
             running.held = True
-            _end(running.process, signal.SIGKILL, grace_s=0)
+            _end(running.process, by, grace_s=running.program.grace_s)
 
         def restore() -> None:
             running.held = False

@@ -105,6 +105,14 @@ def test_what_is_held_down_stays_down_until_released(supervisor: Supervisor, sai
     assert said == []
 
 
+def test_what_is_ended_kindly_may_say_goodbye(supervisor: Supervisor) -> None:
+    says_goodbye = "trap 'echo goodbye; exit' TERM; echo up; while :; do sleep 0.05; done"
+    supervisor.start(Program(name="one", command=["sh", "-c", says_goodbye]))
+    eventually(lambda: supervisor.log("one").read_text().startswith("up\n"))
+    with supervisor.down("one", by=signal.SIGTERM):
+        assert supervisor.log("one").read_text().endswith("goodbye\n")
+
+
 def test_closing_ends_programs_last_started_first_with_their_children(tmp_path: Path) -> None:
     ends = tmp_path / "ends"
     supervisor = Supervisor(logs=tmp_path, directory=tmp_path, announce=print)
