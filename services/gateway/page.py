@@ -12,7 +12,7 @@ router = APIRouter(include_in_schema=False)
 
 FOLDER: Final = Path(__file__).with_suffix("")
 ASSETS: Final = frozenset(
-    {"api.js", "app.js", "icon.svg", "key.js", "live.js", "nodes.js", "options.js", "result.js", "style.css", "timeline.js"}
+    {"api.js", "app.js", "events.js", "icon.svg", "key.js", "live.js", "nodes.js", "options.js", "result.js", "style.css", "timeline.js"}
 )
 
 POLICY: Final = {

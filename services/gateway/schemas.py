@@ -20,6 +20,8 @@ class Links(Contract):
     """This record. DELETE it to remove the video, the result and the record."""
     windows: Annotated[str, Field(examples=[f"/v1/analyses/{EXAMPLE_ID}/windows"])]
     """The windows of all timelines that are judged so far, while it runs and afterwards."""
+    events: Annotated[str, Field(examples=[f"/v1/analyses/{EXAMPLE_ID}/events"])]
+    """All of this as it happens, as server-sent events."""
     results: Annotated[str | None, Field(examples=[f"/v1/analyses/{EXAMPLE_ID}/results"])] = None
     """The result; null until the analysis has succeeded."""
     cancel: Annotated[str | None, Field(examples=[None])] = None
@@ -133,6 +135,7 @@ def links(job: Job) -> Links:
     return Links(
         analysis=here,
         windows=f"{here}/windows",
+        events=f"{here}/events",
         results=f"{here}/results" if job.state is JobState.SUCCEEDED else None,
         cancel=None if job.state in FINAL_STATES else f"{here}:cancel",
         model=None if job.release is None else model_path(job.release),

@@ -9,6 +9,8 @@ from services.gateway.deletion import Receipt
 from services.gateway.model_schemas import Model, ModelPage
 from services.gateway.problems import ACCEPTED
 from services.gateway.schemas import Analysis, AnalysisPage, ResultPage, ResumableUpload, WindowPage
+from services.gateway.webhooks.schemas import DeliveryList, SecretWebhook, ShownWebhook, WebhookList
+from shared.deliveries import Delivery
 from shared.jobs import Options
 from tests.gateway.conftest import Gateway
 from tests.web import descriptions
@@ -20,7 +22,8 @@ def schema() -> dict[str, Any]:
 
 
 def test_every_success_of_the_api_has_an_example_that_is_one(schema: dict[str, Any]) -> None:
-    of = {model.__name__: model for model in (Analysis, AnalysisPage, Receipt, ResultPage, ResumableUpload, WindowPage, Model, ModelPage)}
+    kinds = (Analysis, AnalysisPage, Receipt, ResultPage, ResumableUpload, WindowPage, Model, ModelPage)
+    of = {model.__name__: model for model in (*kinds, ShownWebhook, SecretWebhook, WebhookList, Delivery, DeliveryList)}
     seen = set()
     for name, operation in descriptions.operations(schema):
         if not name.partition(" ")[2].startswith("/v1") or "204" in operation["responses"]:
@@ -69,6 +72,9 @@ def test_both_kinds_of_body_are_described(schema: dict[str, Any]) -> None:
             {"204", "400", "404", "408", "409", "412", "413", "415", "422", "429", "460", "500", "503", "507"},
         ),
         ("delete", "/v1/uploads/{upload_id}", {"204", "404", "409", "412", "500", "503"}),
+        ("get", "/v1/analyses/{analysis_id}/events", {"200", "204", "404", "410", "429", "500", "503"}),
+        ("post", "/v1/webhooks", {"201", "400", "413", "422", "429", "500", "503", "507"}),
+        ("post", "/v1/webhooks/{webhook_id}:test", {"202", "404", "409", "500", "503"}),
         ("get", "/readyz", {"200", "500", "503"}),
     ],
 )

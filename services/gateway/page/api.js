@@ -11,10 +11,10 @@ export class Problem extends Error {
   }
 }
 
-export async function ask(path, { method = "GET", signal, onTrouble }) {  // a question is repeated until it is answered, an order is not
+export async function ask(path, { method = "GET", signal, onTrouble, more }) {  // a question is repeated until it is answered, an order is not
   for (;;) {
     try {
-      return await askOnce(path, method, signal);
+      return await askOnce(path, method, signal, more);
     } catch (error) {
       if (method !== "GET" || !error.retryable) throw error;
       onTrouble(error);
@@ -23,12 +23,12 @@ export async function ask(path, { method = "GET", signal, onTrouble }) {  // a q
   }
 }
 
-async function askOnce(path, method, signal) {
+async function askOnce(path, method, signal, more) {
   const sent = headers();
-  const response = await fetch(path, { method, signal, headers: sent }).catch((error) => { throw signal.aborted ? error : unreachable(); });
+  const response = await fetch(path, { method, signal, headers: { ...sent, ...more } }).catch((error) => { throw signal.aborted ? error : unreachable(); });
   if (response.status === 401) {
     await otherKey(sent, signal);
-    return askOnce(path, method, signal);
+    return askOnce(path, method, signal, more);
   }
   if (!response.ok) throw problemOf(await response.text(), response.status, response.headers.get("Retry-After"));
   return response;
@@ -68,7 +68,7 @@ function unreachable() {
   return new Problem({ title: "The server does not answer.", retryable: true });
 }
 
-export async function follow(path, { signal, onJob, onTrouble }) {
+export async function poll(path, { signal, onJob, onTrouble }) {
   for (;;) {
     const response = await ask(path, { signal, onTrouble });
     const job = await response.json();
@@ -94,7 +94,7 @@ function join(tracks, part) {  // a track whose timeline goes on is repeated on 
   else tracks.push(part);
 }
 
-function pause(seconds, signal) {
+export function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
     setTimeout(resolve, seconds * 1000);
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });

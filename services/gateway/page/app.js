@@ -1,6 +1,7 @@
 // From a chosen file to its result: sends it, follows its analysis, and says how it is doing.
 
-import { Problem, ask, follow, readResult, upload } from "./api.js";
+import { Problem, ask, poll, readResult, upload } from "./api.js";
+import { listen } from "./events.js";
 import { newLive } from "./live.js";
 import { $, clock, el } from "./nodes.js";
 import { asked } from "./options.js";
@@ -35,12 +36,12 @@ async function reopen() {
 }
 
 async function finish(path, signal) {
-  const look = newLive();
-  const onJob = async (job) => {
+  const live = newLive();
+  const onJob = async (job) => {  // where events do not get through
     show(job);
-    if (job.state === "running") await look(job.links.windows, { signal, onTrouble });
+    if (job.state === "running") await live.look(job.links.windows, { signal, onTrouble });
   };
-  const job = await follow(path, { signal, onTrouble, onJob });
+  const job = await listen(path, { signal, onTrouble, onJob: show, onWindows: live.add }) ?? await poll(path, { signal, onTrouble, onJob });
   if (job.failure) throw new Problem({ ...job.failure, type: `/problems/${job.failure.code}` });
   if (!job.links.results) return;
   showResult(await readResult(job.links.results, { signal, onTrouble }), job, signal);

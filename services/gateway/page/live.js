@@ -12,16 +12,22 @@ export function newLive() {  // of one analysis
   $("live").hidden = true;
   $("faces").replaceChildren();
 
-  return async function look(path, { signal, onTrouble }) {  // for what was finished since the last look
+  function add(windows) {
+    for (const one of windows) faces.set(one.track_id, [...(faces.get(one.track_id) ?? []), one]);
+    if (windows.length) show(faces);
+  }
+
+  async function look(path, { signal, onTrouble }) {  // for what was finished since the last look
     let found;
     do {
       const page = await (await ask(`${path}?page_token=${encodeURIComponent(token)}`, { signal, onTrouble })).json();
       found = page.windows;
-      for (const one of found) faces.set(one.track_id, [...(faces.get(one.track_id) ?? []), one]);
-      if (found.length) show(faces);
+      add(found);
       token = page.next_page_token ?? token;
     } while (found.length);
-  };
+  }
+
+  return { add, look };
 }
 
 function show(faces) {

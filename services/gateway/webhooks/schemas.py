@@ -44,6 +44,7 @@ class ShownWebhook(Contract):
     """A webhook."""
 
     id: Annotated[str, Field(examples=[EXAMPLE_ID])]
+    """128 random bits, as in its address."""
     url: Annotated[str, Field(examples=["https://example.com/mien"])]
     """Where events are sent."""
     events: Annotated[tuple[EventType, ...], Field(examples=[["analysis.succeeded"]])]
@@ -71,12 +72,14 @@ class WebhookList(Contract):
     """All webhooks of a tenant, the oldest first."""
 
     webhooks: tuple[ShownWebhook, ...]
+    """All of them."""
 
 
 class DeliveryList(Contract):
     """The newest deliveries of a webhook, the newest first."""
 
     deliveries: tuple[Delivery, ...]
+    """At most `page_size` of them."""
 
 
 def shown(webhook: Webhook, *, now_ms: int) -> ShownWebhook:
