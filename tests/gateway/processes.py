@@ -29,7 +29,14 @@ class GatewayProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         given = {"redis_url": redis_url, "data": data, "port": self.port, **settings}
-        self._environment = {"PATH": os.environ["PATH"], **{f"MIEN_{name.upper()}": str(value) for name, value in given.items()}}
+        self.temporary = data.parent / f"{data.name}.tmp"
+        """Its own folder for temporary files: whatever lies there, it has left."""
+        self.temporary.mkdir(exist_ok=True)
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "TMPDIR": str(self.temporary),
+            **{f"MIEN_{name.upper()}": str(value) for name, value in given.items()},
+        }
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed by `launched`
         self._process: subprocess.Popen[bytes] | None = None
 
