@@ -16,6 +16,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.tracing import Attribute
 
 PROPAGATOR: Final = TraceContextTextMapPropagator()
+GIVES_UP_S: Final = 3.0
+"""On a batch, tries included: a service that stops waits no longer for a collector that is away."""
 NS_PER_MS: Final = 1_000_000
 
 
@@ -36,12 +38,13 @@ class OtlpSpan:
 class Otlp:
     """Collects spans, and sends them in batches from a thread of its own. A collector that is away costs spans, and nothing else.
 
-    What the environment says in OpenTelemetry's own variables about headers, timeouts, batches and sampling holds.
+    What the environment says in OpenTelemetry's own variables about headers, batches and sampling holds.
     """
 
     def __init__(self, endpoint: str, *, service: str) -> None:
         self._provider = TracerProvider(resource=Resource.create({"service.name": f"mien-{service}"}))
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=GIVES_UP_S)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("mien")
 
     @contextmanager

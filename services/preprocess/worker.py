@@ -168,7 +168,7 @@ class Worker:
         job = lease.job
         if job.traceparent and job.started_ms is not None:
             self._tracing.record("queue", parent=job.traceparent, began_ms=job.created_ms, ended_ms=job.started_ms, job_id=job.id)
-        return self._tracing.span("attempt", parent=job.traceparent, job_id=job.id, attempt=lease.attempt)
+        return self._tracing.span("attempt", parent=job.traceparent, **about(lease))
 
     def _trace(self, span: Span, stages: Sequence[StageTime]) -> None:
         for each in stages:
@@ -257,8 +257,8 @@ def stop_unless_held(beat: Beat) -> None:
         raise Canceled
 
 
-def about(lease: Lease) -> dict[str, object]:
-    """What a log line says about an attempt."""
+def about(lease: Lease) -> dict[str, str | int]:
+    """What log lines and spans say about an attempt."""
     return {"request_id": lease.job.request_id, "job_id": lease.job.id, "attempt": lease.attempt}
 
 

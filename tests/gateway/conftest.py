@@ -27,6 +27,7 @@ from shared.queue import GatewayQueue, Lease, Limits, WorkerQueue
 from shared.releases import GRAPHS, model_name
 from shared.results import Result
 from shared.signatures import TrustedKeys
+from shared.tracing import Tracing
 from shared.videos import Videos
 from tests.web_server import Listening, listening
 
@@ -164,6 +165,7 @@ def running(
     patience: Patience = PATIENCE,
     egress: Egress | None = None,
     terms: Terms = Terms(),  # noqa: B008 - frozen
+    tracing: Tracing | None = None,
 ) -> Iterator[Gateway]:
     """Without a guard, everybody may do everything."""
     with FakeTriton() as triton:
@@ -177,6 +179,7 @@ def running(
             guard=guard or Guard(),
             egress=egress,
             terms=terms,
+            tracing=tracing,
         )
         worker = WorkerQueue(redis_url)
         worker.setup()

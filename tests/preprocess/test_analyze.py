@@ -14,6 +14,7 @@ from services.preprocess.faces.search import FaceDetector
 from services.preprocess.judge.classifier import Classifier
 from services.preprocess.light.lowlight import Lowlight
 from services.preprocess.listener import Listener
+from services.preprocess.stopwatch import StageTime
 from shared.errors import MediaDurationExceeded, MediaUnrecognised
 from shared.jobs import Options, Progress, Stage, Timings
 from shared.results import Result, TrackWindow, Window
@@ -32,6 +33,7 @@ class Analysis:
         self._detector, self._lowlight = FaceDetector(), Lowlight()
         self.reports: list[Progress] = []
         self.windows: list[Sequence[TrackWindow]] = []
+        self.stages: list[StageTime] = []
 
     def __call__(
         self,
@@ -49,7 +51,7 @@ class Analysis:
             detector=self._detector,
             lowlight=self._lowlight,
             classifier=self._classifier,
-            listener=Listener(progress=report or self.reports.append, windows=self.windows.append),
+            listener=Listener(progress=report or self.reports.append, windows=self.windows.append, stages=self.stages.extend),
             limits=Limits(max_duration_ms=max_duration_ms),
         )
 
@@ -65,6 +67,25 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clips") / "portrait.mp4"
     make_clip(path, seconds=5, fps=10)
     return path
+
+
+def test_every_stage_tells_when_it_was_and_how_busy(analysis: Analysis, portrait: Path) -> None:
+    _, timings = analysis(portrait)
+    assert [each.stage for each in analysis.stages] == ["decode", "enhance", "detect", "follow", "infer"]
+    assert {each.stage: each.busy_ms for each in analysis.stages} == timings.model_dump(exclude={"queue", "total"})
+    first_ms = min(each.began_ms for each in analysis.stages)
+    for each in analysis.stages:
+        assert 0 <= each.busy_ms <= each.ended_ms - each.began_ms + 2
+        assert first_ms <= each.began_ms <= each.ended_ms <= first_ms + timings.total + 5
+
+
+def test_stages_are_told_of_an_analysis_that_fails_too(analysis: Analysis, portrait: Path) -> None:
+    def stop(_: Progress) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        analysis(portrait, report=stop)
+    assert "detect" in {each.stage for each in analysis.stages}
 
 
 def test_one_face_is_one_track_with_its_timeline(analysis: Analysis, portrait: Path) -> None:

@@ -73,7 +73,8 @@ class Stage:
         return job.id
 
     def take(self, video: str) -> Job:
-        job = Job(id=f"an_{next(numbers):032x}", size_bytes=len(video), sha256="0" * 64, created_ms=time.time_ns() // 1_000_000)
+        job_id = f"an_{next(numbers):032x}"
+        job = Job(id=job_id, size_bytes=len(video), sha256="0" * 64, request_id=f"r-{job_id}", created_ms=time.time_ns() // 1_000_000)
         self.videos.incoming(job.id).write_text(video)
         self.videos.accept(job)
         return job

@@ -21,6 +21,7 @@ from typing import Any
 from services.preprocess.champion import Champion
 from services.preprocess.keeper import Keeper
 from services.preprocess.listener import Listener
+from services.preprocess.stopwatch import Stopwatch
 from services.preprocess.worker import Worker
 from shared import logs
 from shared.errors import InferenceUnavailable, MediaCorrupt
@@ -28,6 +29,7 @@ from shared.jobs import Options, Progress, Stage, Timings
 from shared.queue import WorkerQueue
 from shared.releases import Release
 from shared.results import Coverage, Media, ModelInfo, Result
+from shared.tracing import tracing_to
 from shared.videos import Videos
 
 Report = Callable[[Progress], None]
@@ -71,7 +73,9 @@ def analysis(starts: Path) -> Callable[..., tuple[Result, Timings]]:
         deed, _, seconds = video.read_text().partition(" ")
         with starts.open("a") as file:
             file.write(f"{job_id} {os.getpid()}\n")
-        DEEDS[deed](float(seconds or 0), listener.progress)
+        watch = Stopwatch()
+        with watch.told_to(listener.stages), watch("decode"):
+            DEEDS[deed](float(seconds or 0), listener.progress)
         result = Result(
             id=job_id,
             model=ModelInfo(release=release.version, preprocess=release.preprocess),
@@ -92,6 +96,7 @@ def build(
     max_attempts: int = 10,
     max_runtime_s: float = 60,
     answers_after_s: float = 0,
+    otlp_endpoint: str = "",
     **settings: Any,
 ) -> Worker:
     def ready(_: Release) -> bool:
@@ -105,6 +110,7 @@ def build(
         champion=Champion(queue=queue, models=folder / "models", ready=ready),
         analyze=analysis(folder / "starts"),
         keeper=Keeper(redis_url=url, lease_s=lease_s, max_runtime_s=max_runtime_s),
+        tracing=tracing_to(otlp_endpoint, service="preprocess"),
         **settings,
     )
 
