@@ -221,9 +221,13 @@ class Supervisor:
 
 
 def _end(process: subprocess.Popen[bytes], first: signal.Signals, *, grace_s: float) -> None:
-    """Signal the program's group, wait, and leave nothing of the group alive."""
+    """Signal the program, wait, and leave nothing of its group alive.
+
+    What it has started is its own to end: a decoder that is told to stop looks like a video that has killed its decoder, and Triton
+    waits long for a model whose process is gone.
+    """
     if process.poll() is None:
-        _kill_group(process.pid, first)
+        process.send_signal(first)
         with suppress(subprocess.TimeoutExpired):
             process.wait(grace_s)
     _kill_group(process.pid, signal.SIGKILL)

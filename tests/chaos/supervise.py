@@ -144,7 +144,9 @@ class Service:
         self._run("gateway", ("-m", "services.gateway"), environment)
         for name, port in zip(self._workers, worker_ports, strict=True):
             self._run(name, self._worker, {**environment, "MIEN_METRICS_PORT": str(port)})
-        addresses = [f"{self.url}/{'readyz' if self._triton else 'healthz'}", *(f"http://{HOST}:{port}/metrics" for port in worker_ports)]
+        addresses = [f"{self.url}/healthz", *(f"http://{HOST}:{port}/metrics" for port in worker_ports)]
+        if self._triton:
+            addresses.append(f"http://{HOST}:{http_port}/v2/health/ready")
         self.programs.wait("the service", lambda: all(is_answered(address) for address in addresses), timeout_s=STARTS_WITHIN_S)
 
     def _run(self, name: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:

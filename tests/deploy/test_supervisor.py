@@ -113,6 +113,14 @@ def test_what_is_ended_kindly_may_say_goodbye(supervisor: Supervisor) -> None:
         assert supervisor.log("one").read_text().endswith("goodbye\n")
 
 
+def test_what_a_program_has_started_is_its_own_to_end(supervisor: Supervisor) -> None:
+    ends_its_child = "sleep 60 & child=$!; trap 'kill -0 $child && echo lives; kill $child; exit' TERM; echo up; wait"
+    supervisor.start(Program(name="one", command=["sh", "-c", ends_its_child]))
+    eventually(lambda: supervisor.log("one").read_text().startswith("up\n"))
+    with supervisor.down("one", by=signal.SIGTERM):
+        assert "lives" in supervisor.log("one").read_text()
+
+
 def test_closing_ends_programs_last_started_first_with_their_children(tmp_path: Path) -> None:
     ends = tmp_path / "ends"
     supervisor = Supervisor(logs=tmp_path, directory=tmp_path, announce=print)

@@ -12,6 +12,7 @@ import psutil
 from deploy.stack import HOST
 from tests.chaos.drill import Drill, Verdict
 from tests.chaos.supervise import Service
+from tests.chaos.waiting import seconds_until
 
 FULL: Final = 300
 """Of each kind."""
@@ -20,6 +21,7 @@ CLOSED_WITHIN_S: Final = 30.0
 ASKS_EVERY_S: Final = 0.1
 MOST_P99_MS: Final = 200.0
 DESCRIPTORS: Final = 5
+SETTLES_WITHIN_S: Final = 30.0
 KINDS: Final = {
     "idle": b"",
     "slow header": b"GET /healthz HTTP/1.1\r\nHost: mien\r\nX-Slow: ",
@@ -47,7 +49,7 @@ def run(drill: Drill) -> Verdict:
         before = process.num_fds()
         honest = Honest()
         lasted = asyncio.run(flood(port, each, honest))
-        time.sleep(1)
+        settled_s = seconds_until(lambda: process.num_fds() <= before + DESCRIPTORS, within_s=SETTLES_WITHIN_S)
         after = process.num_fds()
     still_open = {kind: sum(seconds > CLOSED_WITHIN_S for seconds in times) for kind, times in lasted.items()}
     return Verdict(
@@ -63,6 +65,7 @@ def run(drill: Drill) -> Verdict:
             "honest_p99_ms": round(honest.p99_ms(), 1),
             "honest_statuses": dict(honest.statuses),
             "descriptors": [before, after],
+            "settled_s": round(settled_s, 1),
         },
         mark=MARK,
     )
