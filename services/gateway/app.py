@@ -91,7 +91,7 @@ def create_app(
         await to_thread.run_sync(uploads.prepare)
         await to_thread.run_sync(webhooks.prepare)
         sender = Sender(egress, timeout_s=terms.timeout_s)
-        courier = Courier(deliveries, webhooks, sender, terms)
+        courier = Courier(deliveries, webhooks, sender, terms, tried=metrics.tried)
         async with (
             Triton.at(triton_http) as triton,
             background(watching.run, finisher.tend, courier.announce, courier.deliver, retention.run),

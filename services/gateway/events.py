@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1/analyses", tags=["analyses"], dependencies=[Depen
 
 AT_ONCE: Final = 200
 """Windows in one event."""
-LOOK_AGAIN_S: Final = 4.0
+LOOK_AGAIN_S: Final = 2.0
 """So often it is seen whether the reader's key is still good, and whether what could not be read can be."""
 LAST_PLACE: Final = 2**47
 """Behind every window: said when there are no more to come."""

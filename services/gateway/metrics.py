@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from services.web.metrics import RequestMetrics
+from shared.deliveries import Backlog, Outcome
 from shared.queue import Depth
 from shared.upkeep import Upkeep
 
@@ -33,6 +34,14 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._tries = Counter("mien_webhook_tries", "Tries to tell a webhook, by what came of them.", ["outcome"], registry=self._registry)
+        self._untold = Gauge(
+            "mien_webhook_deliveries_pending",
+            "Deliveries that are not settled, those that wait for their next try included; absent while Redis does not answer.",
+            ["state"],
+            registry=self._registry,
+        )
+
     def uploading(self) -> AbstractContextManager[None]:
         """Around the receiving of a video."""
         return self._uploads.track_inprogress()
@@ -44,16 +53,23 @@ class Metrics:
     def restored(self, jobs: int) -> None:
         self._upkeep.labels(done="restored").inc(jobs)
 
+    def tried(self, outcome: Outcome) -> None:
+        self._tries.labels(outcome=outcome).inc()
+
     def uploaded(self, size_bytes: int) -> None:
         self._upload_bytes.inc(size_bytes)
 
-    def expose(self, depth: Depth | None) -> bytes:
-        """The text format, with the queue as it is now; None when nobody knows, so that no stale number is shown."""
+    def expose(self, depth: Depth | None, backlog: Backlog | None) -> bytes:
+        """The text format, with the queue and the webhooks as they are now; None when nobody knows, so that no stale number is shown."""
         self._depth.clear()
+        self._untold.clear()
         self._oldest.clear()
         if depth is not None:
             self._depth.labels(state="queued").set(depth.queued)
             self._depth.labels(state="running").set(depth.running)
             self._depth.labels(state="delayed").set(depth.delayed)
             self._oldest.labels(state="queued").set(depth.oldest_s)
+        if backlog is not None:
+            self._untold.labels(state="made").set(backlog.deliveries)
+            self._untold.labels(state="to be made").set(backlog.announcements)
         return generate_latest(self._registry)

@@ -11,6 +11,7 @@ from services.web import operations
 from services.web.errors import DependencyUnavailable
 from services.web.health import readiness
 from services.web.schemas import Readiness
+from shared.deliveries import Backlog
 from shared.errors import QueueUnavailable
 from shared.queue import CHAMPION, Depth
 from shared.releases import GRAPHS, model_name
@@ -25,8 +26,8 @@ async def readyz(parts: Given) -> Readiness:
 
 
 async def metrics(parts: Given) -> Response:
-    """Requests by route template, method and status, their duration, problems by code, uploads, the queue, and what upkeep has done."""
-    return operations.exposition(parts.metrics.expose(await depth(parts)))
+    """Requests by route template, method and status, their duration, problems by code, uploads, queue, webhooks, and what upkeep did."""
+    return operations.exposition(parts.metrics.expose(await depth(parts), await backlog(parts)))
 
 
 ROUTER: Final = operations.router(PROBLEMS, readyz=readyz, metrics=metrics)
@@ -36,6 +37,14 @@ async def depth(parts: Parts) -> Depth | None:
     """How many jobs there are; None when the queue does not answer, which is no reason to hide the other metrics."""
     try:
         return await parts.queue.depth()
+    except QueueUnavailable:
+        return None
+
+
+async def backlog(parts: Parts) -> Backlog | None:
+    """What is left to tell webhooks; None when nobody answers."""
+    try:
+        return await parts.deliveries.backlog()
     except QueueUnavailable:
         return None
 

@@ -22,7 +22,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from services.web.errors import Forbidden, Unauthenticated, UseNotPermitted
 from services.web.keyring import KeyRing
 from services.web.limits import Limit
-from shared.errors import ApiKeyRequired
+from shared.errors import ApiKeyRequired, StorageError
 from shared.jobs import PUBLIC, Tenant
 from shared.keys import ApiKey, KeyFolder, Purpose, Role, now_ms
 
@@ -92,10 +92,13 @@ class Guard:
             await spend(request, self._videos, caller)
 
     async def is_welcome(self, credentials: Credentials) -> bool:
-        """Whether a key that was let in is still good: for answers that go on for long. Asking is not a request, so it spends nothing."""
+        """Whether a key that was let in is still good: for answers that go on for long. Asking is not a request, so it spends nothing.
+
+        One that cannot be told from a dead one is not.
+        """
         try:
             await self.identify(credentials)
-        except Unauthenticated:
+        except (Unauthenticated, StorageError):
             return False
         return True
 

@@ -11,16 +11,19 @@ import redis
 from services.gateway import watching
 from services.gateway.events import LAST_PLACE, Told
 from services.gateway.uploads import UploadLimits
+from services.web.guard import Guard
 from shared.errors import MediaNoVideoStream
 from shared.jobs import Failure, Progress, Stage, Timings
+from shared.keys import Purpose, Role
 from shared.queue import Lease
 from shared.queue_upkeep import UpkeepQueue
 from shared.upkeep import reconcile
 from shared.videos import Videos
-from tests.gateway.conftest import MAX_BYTES, Gateway, running, soon, wait_until
+from tests.gateway.conftest import MAX_BYTES, RAW, VIDEO, Gateway, running, soon, wait_until
 from tests.gateway.followers import Follower
 from tests.gateway.results import result
 from tests.gateway.test_windows import finished
+from tests.web.callers import bearer, callers
 
 Follow = Callable[..., Follower]
 
@@ -258,6 +261,23 @@ def test_a_tenant_has_so_many_listeners_and_no_more(gateway: Gateway, follow: Fo
     assert (refused.status_code, refused.json()["code"], refused.json()["quota"]) == (429, "quota-exceeded", "listeners")
     kept[0].leave()
     wait_until(lambda: follow(job_id).hears("analysis", within_s=0.5))
+
+
+def test_a_stream_ends_within_five_seconds_when_its_key_is_revoked(redis_url: str, tmp_path: Path) -> None:
+    keys = callers(tmp_path / "keys")
+    new = keys.keys.create(tenant="acme", roles=[Role.CLIENT], purpose=Purpose.RESEARCH)
+    limits, guard = UploadLimits(max_bytes=MAX_BYTES), Guard(keys.keys)
+    with running(redis_url=redis_url, data=tmp_path / "data", limits=limits, guard=guard) as guarded:
+        posted = guarded.http.post("/v1/analyses", content=VIDEO, headers={**RAW, **bearer(new.written)}).raise_for_status()
+        url = f"{guarded.service.url}{posted.json()['links']['events']}"
+        mine, theirs = (Follower(url, headers=headers) for headers in (bearer(new.written), keys.headers["client of another tenant"]))
+        assert theirs.ends()
+        assert theirs.status == 404
+        assert mine.hears("analysis")
+        assert not mine.ends(within_s=3)
+        keys.keys.revoke(new.record.id)
+        assert mine.ends(within_s=5)
+        assert mine.named("end") == []
 
 
 @pytest.mark.parametrize("job_id", ["an_" + 32 * "0", "nothing"])

@@ -14,10 +14,12 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from services.gateway.uploads import UploadLimits
 from services.gateway.webhooks import records, signing
 from services.gateway.webhooks.courier import Terms
+from services.web.guard import Guard
 from shared.errors import MediaNoVideoStream
 from shared.jobs import Failure
-from tests.gateway.conftest import MAX_BYTES, Gateway, running, wait_until
+from tests.gateway.conftest import MAX_BYTES, RAW, VIDEO, Gateway, running, wait_until
 from tests.gateway.receiver import HASTY, Receiver, receiving, to_loopback
+from tests.web.callers import callers
 
 LIMITS = UploadLimits(max_bytes=MAX_BYTES)
 
@@ -309,6 +311,42 @@ def test_one_delivery_can_be_read_by_itself(telling: Gateway, receiver: Receiver
     telling.succeed()
     (delivery,) = settled(telling, webhook)
     assert telling.get(f"{webhook['links']['deliveries']}/{delivery['id']}") == delivery
+
+
+def test_one_tenants_webhooks_are_nobody_elses_and_hear_of_nobody_else(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    keys = callers(tmp_path / "keys")
+    mine, theirs = keys.headers["client"], keys.headers["client of another tenant"]
+    more: Any = {"egress": to_loopback(), "terms": HASTY, "guard": Guard(keys.keys)}
+    with running(redis_url=redis_url, data=tmp_path / "data", limits=LIMITS, **more) as gateway:
+        made = gateway.http.post("/v1/webhooks", json={"url": receiver.url("200")}, headers=mine).raise_for_status().json()
+        here = made["links"]["webhook"]
+        refused = [
+            gateway.http.request(method, f"{here}{rest}", headers=theirs)
+            for method, rest in [
+                *(("GET", ""), ("DELETE", ""), ("GET", "/deliveries"), ("GET", "/deliveries/msg_1")),
+                *(("POST", f":{verb}") for verb in ("rotate", "disable", "enable", "test")),
+                ("POST", "/deliveries/msg_1:redeliver"),
+            ]
+        ]
+        assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(404, "webhook-not-found")}
+        assert gateway.http.get("/v1/webhooks", headers=theirs).json() == {"webhooks": []}
+        for headers in (theirs, mine):
+            posted = gateway.http.post("/v1/analyses", content=VIDEO, headers={**RAW, **headers}).raise_for_status().json()
+            gateway.succeed()
+        assert receiver.gets(1)
+        time.sleep(0.3)
+        assert [json.loads(one["body"])["data"]["id"] for one in receiver.got()] == [posted["id"]]
+
+
+def test_what_came_of_it_is_counted(telling: Gateway, receiver: Receiver) -> None:
+    webhook = made(telling, receiver.url("503/200"))
+    telling.post()
+    telling.succeed()
+    settled(telling, webhook)
+    text = telling.http.get("/metrics").text
+    assert 'mien_webhook_tries_total{outcome="refused"} 1.0' in text
+    assert 'mien_webhook_tries_total{outcome="delivered"} 1.0' in text
+    assert 'mien_webhook_deliveries_pending{state="made"} 0.0' in text
 
 
 def test_there_are_so_many_webhooks_and_no_more(telling: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

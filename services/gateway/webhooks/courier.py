@@ -51,11 +51,15 @@ class Terms:
 class Courier:
     """One gateway's part of it."""
 
-    def __init__(self, deliveries: Deliveries, webhooks: Webhooks, sender: Sender, terms: Terms) -> None:
+    def __init__(
+        self, deliveries: Deliveries, webhooks: Webhooks, sender: Sender, terms: Terms, *, tried: Callable[[Outcome], None]
+    ) -> None:
+        """`tried` is called with what came of each try."""
         self._deliveries = deliveries
         self._webhooks = webhooks
         self._sender = sender
         self._terms = terms
+        self._tried = tried
         self._under_way: Counter[str] = Counter()
         self._tries: set[asyncio.Task[None]] = set()
 
@@ -128,6 +132,7 @@ class Courier:
         wait_s = None if is_over else next_in_s(claimed.tries, self._terms.waits_s, asked_s=answer.retry_after_s)
         attempt = Attempt(at_ms=at_ms, took_ms=max(0, now_ms() - at_ms), outcome=answer.outcome, status=answer.status)
         await self._deliveries.settle(claimed, attempt, next_in_s=wait_s)
+        self._tried(answer.outcome)
         outcome = {"try": claimed.tries, "outcome": answer.outcome, "status": answer.status, "next_in_s": wait_s}
         log.info("told", extra={"webhook_id": webhook.id, "delivery_id": claimed.id, **outcome})
 
