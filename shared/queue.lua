@@ -1,4 +1,4 @@
---[[ Every Redis key of Mien, and every change of a job's state.
+--[[ Every Redis key of jobs and releases, and every change of a job's state. Those of webhook deliveries are in `deliveries.lua`.
 
     mien:job:<id>          hash    the record: the fields of shared.jobs.Job (text as it is, everything else as JSON), and
                                      entry        the entry of mien:leases that stands for the job since a worker was given it
