@@ -47,11 +47,11 @@ def analyze(
     ):
         for batch in in_batches(watch.timed("decode", source.frames())):
             crops = list(chain.from_iterable(front.crops(batch)))
-            listener.windows(judging.send(crops, seen_until_ms=batch[-1].pts_ms))
-            listener.progress(watch.progress(done=sightings.frames_sampled, expected=source.expected_frames))
+            listener.windows(judging.send(crops, frames=len(batch), seen_until_ms=batch[-1].pts_ms))
+            listener.progress(watch.progress(done=judging.frames_judged, expected=source.expected_frames))
         media, warnings = source.media(), source.warnings
         listener.progress(
-            watch.progress(done=sightings.frames_sampled, expected=sightings.frames_sampled).model_copy(update={"stage": Stage.CLASSIFYING})
+            watch.progress(done=judging.frames_judged, expected=sightings.frames_sampled).model_copy(update={"stage": Stage.CLASSIFYING})
         )
         windows, tracks = judging.finish(duration_ms=media.duration_ms)
         listener.windows(windows)

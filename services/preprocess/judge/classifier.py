@@ -23,6 +23,7 @@ IN_FLIGHT: Final = 3
 """Batches that Triton has at once: one for each instance of the model, and one on its way."""
 READY_TIMEOUT_S: Final = 2.0
 SUM_TOLERANCE: Final = 1e-3
+FLOATS: Final = "FP32"
 
 CHANNEL: Final = (
     ("grpc.max_send_message_length", -1),  # a track of an hour is one message of 15 MB or more
@@ -36,6 +37,10 @@ ERRORS: Final[Mapping[str, type[InferenceError]]] = {
     "StatusCode.NOT_FOUND": InferenceUnavailable,  # the model was never loaded
     "StatusCode.DEADLINE_EXCEEDED": InferenceUnavailable,
     "StatusCode.CANCELLED": InferenceUnavailable,
+    "StatusCode.ABORTED": InferenceUnavailable,
+    "StatusCode.INTERNAL": InferenceUnavailable,  # a model's own process has died: nothing is wrong with whoever asks
+    "StatusCode.UNKNOWN": InferenceUnavailable,
+    "StatusCode.DATA_LOSS": InferenceUnavailable,
     "StatusCode.INVALID_ARGUMENT": InferenceRejected,
     "StatusCode.RESOURCE_EXHAUSTED": InferenceRejected,  # the message is larger than Triton takes
 }
@@ -128,6 +133,7 @@ class Classifier:
         """The named outputs of all batches, joined. `shapes` are those of one row."""
         parts: dict[str, list[NDArray[np.float32]]] = {name: [np.empty((0, *shape), np.float32)] for name, shape in shapes.items()}
         for rows, result in self._in_flight(model, batches, list(shapes)):
+            _check_model(result, model)
             for name, shape in shapes.items():
                 parts[name].append(_read(result, name, (rows, *shape)))
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
@@ -196,15 +202,22 @@ def _tensor(name: str, array: NDArray[Any]) -> InferInput:
     return tensor
 
 
+def _check_model(result: Any, model: str) -> None:
+    """A proxy, or a repository in disorder, may have led to another release, whose verdicts would pass for this one's."""
+    if result.get_response().model_name != model:
+        raise InferenceInvalidOutput("another model has answered")
+
+
 def _read(result: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    output = result.get_output(name)
+    if output is None:
+        raise InferenceInvalidOutput(f"no {name}")
+    if output.datatype != FLOATS:  # before it is read: text, for one, is read by lengths that it brings itself
+        raise InferenceInvalidOutput(f"{name} is {output.datatype}, not {FLOATS}")
     try:
         array = result.as_numpy(name)
     except ValueError as error:  # fewer bytes than the shape announces
         raise InferenceInvalidOutput(f"{name}: {error}") from error
-    if array is None:
-        raise InferenceInvalidOutput(f"no {name}")
-    if array.dtype != np.float32:
-        raise InferenceInvalidOutput(f"{name} is {array.dtype}, not float32")
     _check_shape(name, array, shape)
     _check_finite(name, array)
     return np.asarray(array, np.float32)

@@ -36,7 +36,9 @@ class Judging:
         self._watch = watch
         self._timelines = Timelines(release=release, classifier=classifier)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judging")
-        self._waiting: deque[Future[list[TrackWindow]]] = deque()
+        self._waiting: deque[tuple[int, Future[list[TrackWindow]]]] = deque()
+        self.frames_judged = 0
+        """Frames whose faces the model has answered for."""
 
     def __enter__(self) -> Self:
         return self
@@ -44,20 +46,27 @@ class Judging:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def send(self, crops: Sequence[Crop], *, seen_until_ms: int) -> list[TrackWindow]:
-        """Have these judged; all frames up to `seen_until_ms` have been sent by now. Returns the windows finished since the last call."""
-        self._waiting.append(self._thread.submit(self._judge, crops, seen_until_ms))
-        done: list[TrackWindow] = []
-        while self._waiting and (self._waiting[0].done() or len(self._waiting) > MOST_WAITING):
-            done += self._waiting.popleft().result()
-        return done
+    def send(self, crops: Sequence[Crop], *, frames: int, seen_until_ms: int) -> list[TrackWindow]:
+        """Have the faces of so many frames judged, the last of them at `seen_until_ms`. Returns the windows finished since last time."""
+        self._waiting.append((frames, self._thread.submit(self._judge, crops, seen_until_ms)))
+        finished: list[TrackWindow] = []
+        while self._waiting and (self._waiting[0][1].done() or len(self._waiting) > MOST_WAITING):
+            finished += self._next()
+        return finished
 
     def finish(self, *, duration_ms: int) -> tuple[list[TrackWindow], list[Track]]:
         """Once all crops are sent: the windows that have not been returned yet, and all tracks whole."""
-        windows = [window for each in self._waiting for window in each.result()]
-        self._waiting.clear()
+        windows: list[TrackWindow] = []
+        while self._waiting:
+            windows += self._next()
         last, tracks = self._thread.submit(self._settle, duration_ms).result()
         return windows + last, tracks
+
+    def _next(self) -> list[TrackWindow]:
+        frames, judged = self._waiting.popleft()
+        windows = judged.result()
+        self.frames_judged += frames
+        return windows
 
     def _judge(self, crops: Sequence[Crop], seen_until_ms: int) -> list[TrackWindow]:
         with self._watch("infer"):
