@@ -14,9 +14,8 @@ import psutil
 from deploy.stack import Stack, free_ports
 from tests.bench.figures import Figure
 
-BODY_BYTES = 2**30
 CHUNK = b"\x00" * 2**20
-MOST_GROWTH_MIB = 64
+MOST_GROWTH_MIB = 32
 
 UPLOAD_FILE_APP = """
 import shutil, sys
@@ -34,19 +33,20 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 """
 
 
-def run(home: Path, video: Path) -> list[Figure]:
-    """Post 1 GiB raw and as a form to the gateway, and as a form to a FastAPI route with UploadFile."""
+def run(home: Path, video: Path, *, gib: int = 1) -> list[Figure]:
+    """Post so much raw and as a form to the gateway, and as a form to a FastAPI route with UploadFile."""
+    size = gib * 2**30
     with Stack(home=home, announce=print) as stack:
-        raw = Upload(url=f"{stack.url}/v1/analyses", pid=stack.programs.pid("gateway"))
-        raw.post(content=chunks(), headers={"Content-Type": "application/octet-stream", "Content-Length": str(BODY_BYTES)})
-        form = Upload(url=f"{stack.url}/v1/analyses", pid=stack.programs.pid("gateway"))
-        form.post(content=form_body(), headers=FORM_HEADERS)
+        raw = Upload(url=f"{stack.url}/v1/analyses", pid=stack.programs.pid("gateway"), size=size)
+        raw.post(content=chunks(size), headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)})
+        form = Upload(url=f"{stack.url}/v1/analyses", pid=stack.programs.pid("gateway"), size=size)
+        form.post(content=form_body(size), headers=form_headers(size))
     with upload_file_app(home) as (url, pid):
-        plain = Upload(url=url, pid=pid)
-        plain.post(content=form_body(), headers=FORM_HEADERS)
+        plain = Upload(url=url, pid=pid, size=size)
+        plain.post(content=form_body(size), headers=form_headers(size))
     return [
-        figure("gateway's growth while 1 GiB is posted raw", raw.growth_mib, "MiB", limited=True),
-        figure("gateway's growth while 1 GiB is posted as a form", form.growth_mib, "MiB", limited=True),
+        figure(f"gateway's growth while {gib} GiB is posted raw", raw.growth_mib, "MiB", limited=True),
+        figure(f"gateway's growth while {gib} GiB is posted as a form", form.growth_mib, "MiB", limited=True),
         figure("rate of the raw body", raw.mib_per_s, "MiB/s"),
         figure("rate of the form", form.mib_per_s, "MiB/s"),
         figure("rate of the form, over FastAPI's UploadFile copied to a file", form.mib_per_s / plain.mib_per_s, "x"),
@@ -63,8 +63,9 @@ def figure(name: str, value: float, unit: str, *, limited: bool = False) -> Figu
 class Upload:
     """One body posted to one process, whose memory is watched meanwhile."""
 
-    def __init__(self, *, url: str, pid: int) -> None:
+    def __init__(self, *, url: str, pid: int, size: int) -> None:
         self._url = url
+        self._size = size
         self._process = psutil.Process(pid)
         self.growth_mib = 0.0
         self.mib_per_s = 0.0
@@ -78,7 +79,7 @@ class Upload:
         try:
             httpx.post(self._url, content=content, headers=headers, timeout=300).raise_for_status()
         finally:
-            self.mib_per_s = BODY_BYTES / 2**20 / (time.monotonic() - began)
+            self.mib_per_s = self._size / 2**20 / (time.monotonic() - began)
             done.set()
             watcher.join()
 
@@ -87,23 +88,26 @@ class Upload:
             self.growth_mib = max(self.growth_mib, (self._process.memory_info().rss - before) / 2**20)
 
 
-def chunks() -> Iterator[bytes]:
-    for _ in range(BODY_BYTES // len(CHUNK)):
+def chunks(size: int) -> Iterator[bytes]:
+    for _ in range(size // len(CHUNK)):
         yield CHUNK
 
 
 BOUNDARY = "mien-bench"
 FORM_HEAD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="video"; filename="v"\r\n\r\n'.encode()
 FORM_TAIL = f"\r\n--{BOUNDARY}--\r\n".encode()
-FORM_HEADERS = {
-    "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
-    "Content-Length": str(len(FORM_HEAD) + BODY_BYTES + len(FORM_TAIL)),
-}
 
 
-def form_body() -> Iterator[bytes]:
+def form_headers(size: int) -> dict[str, str]:
+    return {
+        "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
+        "Content-Length": str(len(FORM_HEAD) + size + len(FORM_TAIL)),
+    }
+
+
+def form_body(size: int) -> Iterator[bytes]:
     yield FORM_HEAD
-    yield from chunks()
+    yield from chunks(size)
     yield FORM_TAIL
 
 
