@@ -31,6 +31,8 @@ class Triton:
     """host:port"""
     http: str
     """http://host:port"""
+    metrics: str
+    """http://host:port, for Prometheus."""
     log: Path
 
     def release(self, version: int = 1) -> Release:
@@ -67,7 +69,14 @@ def start_triton(tmp_path_factory: pytest.TempPathFactory) -> StartTriton:
         command = [sys.executable, "-m", "deploy.triton", "--models", str(models), "--state", str(state), *ports]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        server = Triton(models=models, process=process, grpc=f"127.0.0.1:{grpc}", http=f"http://127.0.0.1:{http}", log=log)
+        server = Triton(
+            models=models,
+            process=process,
+            grpc=f"127.0.0.1:{grpc}",
+            http=f"http://127.0.0.1:{http}",
+            metrics=f"http://127.0.0.1:{metrics}",
+            log=log,
+        )
         try:
             wait_until_serving(server)
             yield server

@@ -1,6 +1,7 @@
 """`/v1/releases`, `/v1/publications` and `/v1/aliases`: from a candidate to the champion, and back."""
 
 import asyncio
+import logging
 from http import HTTPStatus
 from typing import Annotated, Final, get_args
 
@@ -44,6 +45,8 @@ from shared.queue import Alias
 from shared.releases import Release
 from shared.videos import storage_errors
 from training.comparison import Comparison, compare
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["releases"], dependencies=[Depends(reader)])
 
@@ -113,6 +116,7 @@ async def publish(wanted: PublicationRequest, response: Response, parts: Given) 
         return PublicationStatus.of(parts.publications.accept(wanted.run, promote=wanted.promote))
 
     publication = await to_thread.run_sync(accept)
+    log.info("accepted", extra={"entry": publication.id})
     parts.look()
     response.headers["Location"] = publication.links.publication
     return publication

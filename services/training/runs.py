@@ -1,6 +1,7 @@
 """`/v1/runs`: start a training run, watch it, stop it, read what it learnt."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -22,6 +23,8 @@ from training import news, report
 from training.plan import Plan
 from training.record import Record
 from training.runs import Run, Runs, RunStatus, id_of_text
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[Depends(reader)])
 
@@ -75,6 +78,7 @@ async def create(plan: Plan, response: Response, parts: Given, idempotency_key: 
         return parts.runs.status(parts.runs.accept(plan, run_id=run_id).id)
 
     run = await to_thread.run_sync(accept)
+    log.info("accepted", extra={"entry": run.id})
     parts.look()
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return TrainingRun.of(run)
