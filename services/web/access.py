@@ -76,9 +76,9 @@ class Access:
         method = method if method in METHODS else "other"
         problem = scope["state"].get("problem", "")
         self._metrics.answered(route=route, method=method, status=status, seconds=seconds, problem=problem)
-        span.tell(f"{method} {route}", method=method, route=route, status=status, problem=problem)
-        said = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
-        log.info("request", extra=said | ({"problem": problem} if problem else {}))
+        said = {"method": method, "route": route, "status": status} | ({"problem": problem} if problem else {})
+        span.tell(f"{method} {route}", **said)
+        log.info("request", extra=said | {"ms": round(seconds * 1000, 1)})
 
 
 def request_id_of(headers: Headers) -> str:
