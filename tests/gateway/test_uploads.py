@@ -37,7 +37,15 @@ def test_a_raw_body_becomes_a_queued_analysis(gateway: Gateway) -> None:
     assert response.headers["location"] == here
     assert int(response.headers["retry-after"]) > 0
     assert response.headers["cache-control"] == "no-store"
-    assert body["links"] == {"analysis": here, "windows": f"{here}/windows", "results": None, "cancel": f"{here}:cancel", "model": None}
+    links = {
+        "analysis": here,
+        "windows": f"{here}/windows",
+        "events": f"{here}/events",
+        "results": None,
+        "cancel": f"{here}:cancel",
+        "model": None,
+    }
+    assert body["links"] == links
     assert (body["state"], body["options"]["sample_fps"], body["size_bytes"]) == ("queued", 4.0, len(VIDEO))
     assert body["sha256"] == hashlib.sha256(VIDEO).hexdigest()
     assert gateway.get(here) == body
