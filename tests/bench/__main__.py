@@ -2,24 +2,32 @@
 
     make bench                                                  all of them, on a clip made on the spot
     make bench ARGS="serving --video path/to/single_face.mp4"   one of them, on your own clip
+    make bench ARGS="stages --picture stages.svg"               where the time goes, as a picture
+    make bench ARGS="memory --minutes 5"                        a shorter video than the hour
+    make bench ARGS="upload --gib 2"                            the largest body that is taken, not half of it
 
 Comparisons are ratios between things that ran alternately in this one run, so that a busy machine slows both.
 """
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deploy.clip import make_clip
-from tests.bench import compiling, detection, lowlight, serving, training, triton, upload
+from tests.bench import compiling, detection, lowlight, memory, realtime, serving, slow, stages, training, triton, upload
 from tests.bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[Path, Path], list[Figure]]] = {
     "serving": serving.run,
     "detection": detection.run,
     "lowlight": lowlight.run,
+    "realtime": realtime.run,
+    "memory": memory.run,
+    "stages": stages.run,
     "upload": upload.run,
+    "slow": slow.run,
     "triton": triton.run,
     "training": training.run,
     "compile": compiling.run,
@@ -30,7 +38,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", nargs="*", help=f"any of {', '.join(BENCHES)}; all by default")
     parser.add_argument("--video", type=Path, help="the clip to serve")
+    parser.add_argument("--minutes", type=float, default=memory.MINUTES, help="length of the video whose memory is watched (%(default)g)")
+    parser.add_argument("--gib", type=int, default=1, help="size of the body that is uploaded (%(default)s)")
+    parser.add_argument("--picture", type=Path, help="where `stages` writes its picture, an SVG")
     asked = parser.parse_args()
+    benches = BENCHES | {
+        "memory": partial(memory.run, minutes=asked.minutes),
+        "stages": partial(stages.run, picture=asked.picture),
+        "upload": partial(upload.run, gib=asked.gib),
+    }
     if unknown := set(asked.bench) - set(BENCHES):
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
     with TemporaryDirectory(prefix="mien-bench-") as folder:
@@ -38,7 +54,7 @@ def main() -> None:
         video = asked.video or home / "portrait.mp4"
         if asked.video is None:
             make_clip(video)
-        show(figure for name in asked.bench or BENCHES for figure in BENCHES[name](home / name, video))
+        show(figure for name in asked.bench or benches for figure in benches[name](home / name, video))
 
 
 if __name__ == "__main__":

@@ -209,15 +209,15 @@ SHOTS: Final = (
 )
 
 
-def make_crowd(path: Path, *, seconds_per_shot: float = 3.0, fps: int = 25) -> None:
-    """Write an MP4 of `CLIP_SIZE`: two shots, in which copies of one portrait walk about."""
+def make_crowd(path: Path, *, size: tuple[int, int] = CLIP_SIZE, seconds_per_shot: float = 3.0, fps: int = 25) -> None:
+    """Write an MP4 of `size` (width, height): two shots, in which copies of one portrait walk about."""
     count = round(seconds_per_shot * fps)
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options={"threads": "1", "crf": "20"})
-        stream.width, stream.height = CLIP_SIZE
+        stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for background, walks in SHOTS:
-            still = Image.fromarray(background()).resize(CLIP_SIZE)
+            still = Image.fromarray(background()).resize(size)
             for index in range(count):
                 picture = np.asarray(peopled(still, walks, index / (count - 1)))
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
