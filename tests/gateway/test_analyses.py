@@ -43,7 +43,14 @@ def test_progress_and_end_are_shown(gateway: Gateway) -> None:
     failed = gateway.http.get(here)
     assert "retry-after" not in failed.headers
     assert failed.json()["failure"]["code"] == "media-no-video-stream"
-    assert failed.json()["links"] == {"analysis": here, "windows": f"{here}/windows", "results": None, "cancel": None, "model": None}
+    assert failed.json()["links"] == {
+        "analysis": here,
+        "windows": f"{here}/windows",
+        "events": f"{here}/events",
+        "results": None,
+        "cancel": None,
+        "model": None,
+    }
 
 
 def test_timings_and_the_way_to_the_result_come_with_success(gateway: Gateway) -> None:
@@ -55,6 +62,7 @@ def test_timings_and_the_way_to_the_result_come_with_success(gateway: Gateway) -
     assert gateway.get(here)["links"] == {
         "analysis": here,
         "windows": f"{here}/windows",
+        "events": f"{here}/events",
         "results": f"{here}/results",
         "cancel": None,
         "model": "/v1/models/7",
@@ -238,7 +246,12 @@ def test_deleting_removes_video_manifest_result_and_record(gateway: Gateway) -> 
     assert set(on_disk) == {"video", "results", "records"}
     assert posted["created_ms"] <= receipt["deleted_ms"] <= time.time() * 1000
     assert gateway.settles_to_nothing()
-    for again in (gateway.http.delete(here), gateway.http.get(here), gateway.http.get(f"{here}/results"), gateway.http.post(f"{here}:cancel")):
+    for again in (
+        gateway.http.delete(here),
+        gateway.http.get(here),
+        gateway.http.get(f"{here}/results"),
+        gateway.http.post(f"{here}:cancel"),
+    ):
         problem(again, 410, "gone")
 
 
