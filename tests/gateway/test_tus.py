@@ -380,7 +380,17 @@ def test_a_first_request_that_is_cut_off_leaves_nothing_and_one_line(gateway: Ga
 
 
 def test_a_record_holds_nothing_but_what_is_needed() -> None:
-    assert set(Upload.model_fields) == {"id", "tenant", "length", "metadata", "request_id", "traceparent", "expires_ms", "sha256", "finished"}
+    assert set(Upload.model_fields) == {
+        "id",
+        "tenant",
+        "length",
+        "metadata",
+        "request_id",
+        "traceparent",
+        "expires_ms",
+        "sha256",
+        "finished",
+    }
 
 
 def test_an_answer_can_be_read_from_a_connection_that_goes_on(gateway: Gateway) -> None:
