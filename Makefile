@@ -10,8 +10,9 @@ demo: setup
 up: setup
 	@$(PYTHON) -m deploy.stack up
 
+# Two files at a time: most of the suite's time goes into starting servers and waiting for them.
 test: setup
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: setup
 	@.venv/bin/ruff check
