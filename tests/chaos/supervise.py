@@ -23,11 +23,14 @@ import psutil
 from deploy.stack import HOST, REPOSITORY, answers, asked, export, free_ports, newest_release, redis_program
 from deploy.supervisor import Program, Supervisor
 from shared.queue_upkeep import UpkeepQueue
+from shared.redis_users import USERS, acl_file, url_of
 from shared.videos import Videos
 from tests.chaos.faultproxy import FaultProxy
 
 STARTS_WITHIN_S: Final = 300.0
 REDIS_STARTS_WITHIN_S: Final = 20.0
+DRILL: Final = "drill"
+"""A user of Redis who may do everything, without a password. The services have their own."""
 
 
 class Service:
@@ -117,16 +120,18 @@ class Service:
     def _start(self, opening: ExitStack) -> None:
         redis_port, grpc_port, http_port, metrics_port, gateway_port, *worker_ports = free_ports(5 + len(self._workers))
         self.url = f"http://{HOST}:{gateway_port}"
-        self.redis_url = f"redis://{HOST}:{redis_port}/0"
+        self.redis_url = url_of(DRILL, "none", host=HOST, port=redis_port)
+        passwords = dict.fromkeys(USERS, "secret")
         seen_redis, seen_grpc = redis_port, grpc_port
         if self._links:
             self.to_redis = opening.enter_context(FaultProxy(to_port=redis_port))
             self.to_triton = opening.enter_context(FaultProxy(to_port=grpc_port))
             seen_redis, seen_grpc = self.to_redis.port, self.to_triton.port
-        self.programs.start(redis_program(home=self.home / "redis", port=redis_port))
+        users = acl_file(passwords) + f"user {DRILL} on nopass ~* &* +@all\n"
+        self.programs.start(redis_program(home=self.home / "redis", port=redis_port, users=users))
         self.programs.wait("redis", lambda: answers(self.redis_url), timeout_s=REDIS_STARTS_WITHIN_S)
+        urls = {name: url_of(name, password, host=HOST, port=seen_redis) for name, password in passwords.items()}
         environment = {
-            "MIEN_REDIS_URL": f"redis://{HOST}:{seen_redis}/0",
             "MIEN_DATA": str(self.data),
             "MIEN_MODELS": str(self._models),
             "MIEN_TRITON_GRPC": f"{HOST}:{seen_grpc}",
@@ -141,9 +146,9 @@ class Service:
         server = ("-m", "deploy.triton", "--models", str(self._models), "--state", str(self._models.parent / "triton"), *ports)
         if self._triton:
             self._run("triton", server, environment)
-        self._run("gateway", ("-m", "services.gateway"), environment)
+        self._run("gateway", ("-m", "services.gateway"), {**environment, "MIEN_REDIS_URL": urls["gateway"]})
         for name, port in zip(self._workers, worker_ports, strict=True):
-            self._run(name, self._worker, {**environment, "MIEN_METRICS_PORT": str(port)})
+            self._run(name, self._worker, {**environment, "MIEN_REDIS_URL": urls["worker"], "MIEN_METRICS_PORT": str(port)})
         addresses = [f"{self.url}/healthz", *(f"http://{HOST}:{port}/metrics" for port in worker_ports)]
         if self._triton:
             addresses.append(f"http://{HOST}:{http_port}/v2/health/ready")

@@ -1,6 +1,5 @@
 """D3: Redis loses everything in the middle of the work, first its memory and then its disk; the data folder has it all."""
 
-import shutil
 import time
 from typing import Final
 
@@ -66,8 +65,8 @@ def flush(service: Service) -> None:
 
 def delete_volume(service: Service) -> None:
     with service.programs.down("redis"):
-        shutil.rmtree(service.home / "redis")
-        (service.home / "redis").mkdir()
+        for path in (service.home / "redis").rglob("*.aof*"):
+            path.unlink()
     wait_for(service.is_ready, within_s=60, what="a new Redis")
 
 
