@@ -30,6 +30,10 @@ from the lower half, as the paper does."""
 
 TARGET_XY: Final = np.array((*EYES_XY, *MOUTH_XY))
 
+UNIT_SQUARE: Final = np.array(((0.0, 1.0, 0.0, 1.0), (0.0, 0.0, 1.0, 1.0)))
+MARGIN_STEPS: Final = 2
+"""Pixels of the reduced picture around a face, from which its outermost ones are interpolated."""
+
 MAX_UPRIGHT_PX: Final = 512
 """No crop is wider than this before it is reduced to S; a face that fills a 4K frame gains nothing from more."""
 
@@ -47,43 +51,42 @@ def face_tensor(rgb_hwc: Pixels, landmarks_xy: Points, *, size: int) -> Pixels:
 
 
 def upright_thumbnail(rgb_hwc: Pixels, landmarks_xy: Points, *, size: int) -> Image.Image:
-    """The upright face at `size`, averaged down: for what is asked of every face found, and not for the network.
-
-    Touches the face's surroundings only, not the whole frame.
-    """
-    patch, landmarks = surroundings(rgb_hwc, landmarks_xy)
-    face = upright_face(patch, landmarks, least_px=size, most_px=2 * size)
+    """The upright face at `size`, averaged down: for what is asked of every face found, and not for the network."""
+    face = upright_face(rgb_hwc, landmarks_xy, least_px=size, most_px=2 * size)
     return face.resize((size, size), Image.Resampling.BILINEAR)
-
-
-def surroundings(rgb_hwc: Pixels, landmarks_xy: Points) -> tuple[Pixels, Points]:
-    """The part of the frame that the upright face is cut from, and the landmarks in it. At least one pixel, wherever they lie."""
-    height, width = rgb_hwc.shape[:2]
-    reach = upright_side_px(landmarks_xy)
-    left, top = np.floor(landmarks_xy.min(axis=0) - reach).clip(0, (width - 1, height - 1)).astype(int)
-    right, bottom = np.ceil(landmarks_xy.max(axis=0) + reach).clip((left + 1, top + 1), (width, height)).astype(int)
-    return rgb_hwc[top:bottom, left:right], landmarks_xy - np.array((left, top), dtype=np.float32)
 
 
 def upright_face(rgb_hwc: Pixels, landmarks_xy: Points, *, least_px: int, most_px: int = MAX_UPRIGHT_PX) -> Image.Image:
     """The square face, eyes level, at about the frame's own resolution but never smaller than `least_px` or larger than `most_px`.
 
     Rotation comes from the eyes alone, scale and place from eyes and mouth corners by least squares: a turned head
-    brings the eyes together, and the mouth keeps it from being blown up.
+    brings the eyes together, and the mouth keeps it from being blown up. Touches the face's surroundings only, not the whole frame.
     """
     turned, level = levelled(landmarks_xy)
     scale = side_px(turned)
     offset = turned.mean(axis=0) - scale * TARGET_XY.mean(axis=0)
 
     side = min(most_px, max(least_px, round(scale)))
-    # Pillow maps each output pixel back to the frame: frame = level @ (pixel * scale / side + offset)
-    to_frame = level * (scale / side)
-    origin = level @ offset
-    matrix = (to_frame[0, 0], to_frame[0, 1], origin[0], to_frame[1, 0], to_frame[1, 1], origin[1])
-    frame, shrink = reduced(rgb_hwc, factor=scale / side)
-    return frame.transform(
-        (side, side), Image.Transform.AFFINE, tuple(value / shrink for value in matrix), resample=Image.Resampling.BILINEAR
-    )
+    shrink = max(1, int(scale / side))
+    patch, corner = surroundings(rgb_hwc, level @ (offset[:, None] + scale * UNIT_SQUARE), step=shrink)
+    # Pillow maps each output pixel back to the picture it is given: patch * shrink + corner = level @ (pixel * scale / side + offset)
+    to_patch = level * (scale / side / shrink)
+    origin = (level @ offset - corner) / shrink
+    matrix = (to_patch[0, 0], to_patch[0, 1], origin[0], to_patch[1, 0], to_patch[1, 1], origin[1])
+    return reduced(patch, shrink).transform((side, side), Image.Transform.AFFINE, matrix, resample=Image.Resampling.BILINEAR)
+
+
+def surroundings(rgb_hwc: Pixels, corners_xy: Doubles, *, step: int) -> tuple[Pixels, Doubles]:
+    """The part of the frame around points (2, N), with what is interpolated from, and where it begins (2,).
+
+    It begins and ends at multiples of `step` or at the frame's edge, so that reducing it gives what reducing the frame does. At least one
+    pixel, wherever the points lie.
+    """
+    edges = np.array((rgb_hwc.shape[1], rgb_hwc.shape[0]))
+    first = (np.floor(corners_xy.min(axis=1)) - MARGIN_STEPS * step).clip(0, edges - 1).astype(int) // step * step
+    last = -((np.ceil(corners_xy.max(axis=1)) + MARGIN_STEPS * step).clip(first + 1, edges).astype(int) // -step) * step
+    (left, top), (right, bottom) = first, last
+    return rgb_hwc[top:bottom, left:right], first.astype(np.float64)
 
 
 def levelled(landmarks_xy: Points) -> tuple[Doubles, Doubles]:
@@ -110,8 +113,7 @@ def scaled(box: Box, side: int) -> Box:
     return left * side, top * side, right * side, bottom * side
 
 
-def reduced(rgb_hwc: Pixels, *, factor: float) -> tuple[Image.Image, int]:
-    """The frame, averaged down by a whole number when it is that much finer than what is cut from it."""
-    frame = Image.fromarray(rgb_hwc)
-    shrink = max(1, int(factor))
-    return (frame.reduce(shrink), shrink) if shrink > 1 else (frame, 1)
+def reduced(rgb_hwc: Pixels, shrink: int) -> Image.Image:
+    """Averaged down by a whole number, for what is that much finer than what is cut from it."""
+    picture = Image.fromarray(rgb_hwc)
+    return picture.reduce(shrink) if shrink > 1 else picture

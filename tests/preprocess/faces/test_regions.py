@@ -134,3 +134,19 @@ def test_a_thumbnail_is_the_face_of_the_tensor() -> None:
 def test_landmarks_that_coincide_do_not_crash() -> None:
     frame, _ = drawn_face(side=200, roll_degrees=0)
     assert face_tensor(frame, np.full((5, 2), 100, dtype=np.float32), size=64).shape == (9, 64, 64)
+
+
+@pytest.mark.parametrize("most_px", [24, 64, MAX_UPRIGHT_PX])
+@pytest.mark.parametrize("centre", [(331.7, 240.2), (12.3, 250.9), (633.1, 470.4), (-400.0, 100.0), (900.0, 700.0)])
+def test_a_face_is_cut_from_its_surroundings_as_from_the_whole_frame(centre: tuple[float, float], most_px: int) -> None:
+    """As one would without minding the time: the whole frame reduced, and Pillow told where in it the eyes and mouth corners are."""
+    _, landmarks = drawn_face(side=170.3, roll_degrees=21, centre=centre)
+    frame = np.random.default_rng(1).integers(0, 256, (479, 641, 3), dtype=np.uint8)
+    cut = np.asarray(upright_face(frame, landmarks, least_px=16, most_px=most_px))
+    shrink, side = max(1, int(170.3 / cut.shape[0])), cut.shape[0]
+    centred = np.array([(x - 0.5, y - 0.5, 1) for x, y in POINTS.values()])
+    to_frame, *_ = np.linalg.lstsq(centred, landmarks[[0, 1, 3, 4]].astype(float), rcond=None)
+    matrix = np.array((*to_frame[:2] / side, to_frame[2] - to_frame[:2].sum(axis=0) / 2)) / shrink
+    whole = Image.fromarray(frame).reduce(shrink) if shrink > 1 else Image.fromarray(frame)
+    expected = whole.transform((side, side), Image.Transform.AFFINE, tuple(matrix.T.ravel()), Image.Resampling.BILINEAR)
+    assert np.abs(cut.astype(int) - np.asarray(expected)).max() <= 1
