@@ -23,6 +23,8 @@ from training.export import export
 
 CLIENTS = 6
 ENDS_WITHIN_S = 8.0
+DEAD_MODEL_ENDS_WITHIN_S = 30.0
+"""The server waits for a dead model for as long as for a slow one before it ends."""
 STUCK_STUBS_END_WITHIN_S = 45
 """A stub that waits for its dead server in the middle of a call is ended by its own alarm."""
 
@@ -120,6 +122,31 @@ def test_a_server_killed_in_the_middle_of_a_call_is_noticed_at_once(
         assert gone(stubs, within_s=STUCK_STUBS_END_WITHIN_S), "a stub outlived its server"
         server.remove_stale_memory()
         assert not list(server.SHARED_MEMORY.glob(f"mien-{triton.process.pid}-*"))
+
+
+def test_a_model_whose_process_dies_takes_the_server_along_for_a_new_one(
+    random_release: Path, tmp_path: Path, start_triton: StartTriton
+) -> None:
+    export(random_release, tmp_path / "models")
+    with start_triton(tmp_path / "models") as triton:
+        stub = next(process for process in triton.stubs() if "triton_python_backend_stub" in process.name())
+        stub.kill()
+        triton.process.wait(DEAD_MODEL_ENDS_WITHIN_S)
+
+
+def test_unloading_a_model_is_no_reason_to_end(random_release: Path, tmp_path: Path, start_triton: StartTriton) -> None:
+    export(random_release, tmp_path / "models")
+    with start_triton(tmp_path / "models") as triton:
+        clip, frames = triton.release().model("clip"), triton.release().model("frames")
+        before = len(triton.stubs())
+        httpx.post(f"{triton.http}/v2/repository/models/{clip}/unload", timeout=60).raise_for_status()
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while len(triton.stubs()) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with pytest.raises(subprocess.TimeoutExpired):
+            triton.process.wait(1)
+        assert triton.is_ready(frames)
 
 
 def test_only_the_memory_of_dead_servers_is_removed(tmp_path: Path) -> None:
