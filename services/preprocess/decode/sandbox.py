@@ -10,6 +10,7 @@ the video shows, or never ends. So whoever reads its answers believes none of th
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import resource
@@ -21,7 +22,7 @@ LIBRARY: Final = "libseccomp.so.2"
 
 ALLOWED: Final = (
     # what is open already
-    *("read", "readv", "pread64", "write", "writev", "lseek", "close", "fstat", "dup", "fcntl", "poll", "ppoll", "select", "pselect6"),
+    *("read", "readv", "pread64", "write", "writev", "lseek", "close", "fstat", "dup", "poll", "ppoll", "select", "pselect6"),
     # memory
     *("brk", "munmap", "mremap", "madvise", "membarrier"),
     # threads of its own
@@ -33,6 +34,10 @@ ALLOWED: Final = (
     *("clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time", "times", "getrandom", "getrusage"),
 )
 """Whatever their arguments; a few more are allowed by their arguments in `confine`."""
+
+DESCRIPTOR_COMMANDS: Final = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC)
+"""What `fcntl` may do. Others reach beyond this process: F_SETOWN, F_SETSIG and O_ASYNC together have the kernel send any signal, SIGKILL
+too, to whomever the pipe's owner is said to be, as soon as the pipe has something to read."""
 
 OPEN_FILES: Final = 16
 
@@ -128,6 +133,9 @@ def confine() -> None:
     calls.set(ON_ALL_THREADS, 1)
     for name in ALLOWED:
         calls.add(ALLOW, name)
+    for name in ("fcntl", "fcntl64"):
+        for command in DESCRIPTOR_COMMANDS:
+            calls.add(ALLOW, name, Argument.equals(1, command))
     calls.add(ALLOW, "clone", Argument.has_bits(0, CLONE_THREAD, as_in=CLONE_THREAD))
     calls.add(REFUSE | errno.ENOSYS, "clone3")  # its flags lie in memory, out of a filter's sight; glibc takes clone then
     for name in ("mmap", "mprotect"):

@@ -15,7 +15,7 @@ from services.preprocess.decode.limits import Limits
 ROOT = Path(__file__).parents[3]
 
 PRELUDE = """
-import ctypes, errno, importlib, json, mmap, os, pkgutil, platform, resource, signal, socket, subprocess, sys, threading, time
+import ctypes, errno, fcntl, importlib, json, mmap, os, pkgutil, platform, resource, signal, socket, subprocess, sys, threading, time
 sys.path.insert(0, sys.argv[1])
 from services.preprocess.decode import sandbox
 
@@ -29,7 +29,11 @@ def call(name, *arguments):
 """
 
 ESCAPES = """
+# from linux/fcntl.h and asm/ioctls.h
+F_SETOWN_EX, F_OWNER_PID, FIOASYNC, FIOSETOWN, SIOCSPGRP = 15, 1, 0x5452, 0x8901, 0x8902
 buffer = ctypes.create_string_buffer(256)
+one, parent = ctypes.c_int(1), ctypes.c_int(os.getppid())
+owner = (ctypes.c_int * 2)(F_OWNER_PID, os.getppid())
 path = ctypes.addressof(ctypes.create_string_buffer(b"/escaped"))
 attempts = {
     "socket inet": lambda: call("socket", socket.AF_INET, socket.SOCK_STREAM, 0),
@@ -75,6 +79,19 @@ attempts = {
     "keyring": lambda: call("keyctl", 0, 0, 0, 0, 0),
     "module": lambda: call("init_module", ctypes.addressof(buffer), 0, path),
     "raise a limit": lambda: call("prlimit64", 0, resource.RLIMIT_FSIZE, ctypes.addressof(buffer), 0),
+    # the kernel's own signals: to the owner of a descriptor, when it can be read or written
+    "own for another": lambda: call("fcntl", 0, fcntl.F_SETOWN, os.getppid()),
+    "own for another, in memory": lambda: call("fcntl", 0, F_SETOWN_EX, ctypes.addressof(owner)),
+    "any signal": lambda: call("fcntl", 0, fcntl.F_SETSIG, signal.SIGKILL),
+    "signal when ready": lambda: call("fcntl", 0, fcntl.F_SETFL, os.O_ASYNC),
+    "signal when ready, by ioctl": lambda: call("ioctl", 0, FIOASYNC, ctypes.addressof(one)),
+    "own for another, by ioctl": lambda: call("ioctl", 0, FIOSETOWN, ctypes.addressof(parent)),
+    "own for another, by a socket's ioctl": lambda: call("ioctl", 0, SIOCSPGRP, ctypes.addressof(parent)),
+    "signal on a change": lambda: call("fcntl", 0, fcntl.F_NOTIFY, 1),
+    "a lease": lambda: call("fcntl", 0, fcntl.F_SETLEASE, 0),
+    "a larger pipe": lambda: call("fcntl", 1, fcntl.F_SETPIPE_SZ, 1 << 20),
+    "outlive the parent": lambda: call("prctl", 1, 0, 0, 0, 0),
+    "outlive the parent's threads": lambda: call("prctl", 36, 1, 0, 0, 0),
     "become dumpable": lambda: call("prctl", 4, 1, 0, 0, 0),
     "another filter": lambda: call("seccomp", 1, 0, 0),
     "ioctl": lambda: call("ioctl", 0, 0x5412, ctypes.addressof(buffer)),
