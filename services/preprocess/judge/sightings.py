@@ -20,7 +20,7 @@ LEAST_SIGHTINGS: Final = 2
 """A track seen once among many sampled frames is more likely a mistake of the detector than a person."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sighting:
     """One face in one sampled frame, encoded."""
 
