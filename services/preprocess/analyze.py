@@ -46,14 +46,12 @@ def analyze(
         Judging(release=release, classifier=classifier, sightings=sightings, watch=watch) as judging,
     ):
         for batch in in_batches(watch.timed("decode", source.frames())):
-            crops = list(chain.from_iterable(front.crops(batch)))
-            listener.windows(judging.send(crops, frames=len(batch), seen_until_ms=batch[-1].pts_ms))
-            listener.progress(watch.progress(done=judging.frames_judged, expected=source.expected_frames))
+            for frame, crops in zip(batch, front.crops(batch), strict=True):
+                listener.windows(judging.send(crops, pts_ms=frame.pts_ms, ask=analysing))
+            analysing()
         media, warnings = source.media(), source.warnings
-        listener.progress(
-            watch.progress(done=judging.frames_judged, expected=sightings.frames_sampled).model_copy(update={"stage": Stage.CLASSIFYING})
-        )
-        windows, tracks = judging.finish(duration_ms=media.duration_ms)
+        classifying()
+        windows, tracks = judging.finish(duration_ms=media.duration_ms, ask=classifying)
         listener.windows(windows)
     result = Result(
         id=job_id,

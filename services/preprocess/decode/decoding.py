@@ -33,6 +33,8 @@ ENDS_WITHIN_S: Final = 2.0
 """How long a process whose pipe has ended may take to say how it ended."""
 LIMITS: Final = Limits()
 
+MEANT_FOR_THE_WORKER: Final = (signal.SIGTERM, signal.SIGINT)
+
 PIPE_BYTES: Final = 1 << 20
 """What Linux allows everybody."""
 
@@ -187,9 +189,10 @@ def _opened(path: Path) -> Iterator[int]:
 @contextmanager
 def _started(command: Sequence[str], video: int) -> "Iterator[subprocess.Popen[bytes]]":
     try:
-        process = subprocess.Popen(
-            command, stdin=video, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, cwd="/", env=ENVIRONMENT, close_fds=True
-        )
+        with _deaf():
+            process = subprocess.Popen(
+                command, stdin=video, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, cwd="/", env=ENVIRONMENT, close_fds=True
+            )
     except OSError as error:
         raise DecoderUnavailable(error.strerror or str(error)) from error
     with process:  # closes the pipe and waits
@@ -199,3 +202,17 @@ def _started(command: Sequence[str], video: int) -> "Iterator[subprocess.Popen[b
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Hold back, from this thread and for good from what it starts meanwhile, the signals that tell the worker to go.
+
+    They often reach all processes of a group. A decoder that went by itself, before the worker's grace is over, would count against the
+    file; it need not hear them, since it never outlives the worker.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, MEANT_FOR_THE_WORKER)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

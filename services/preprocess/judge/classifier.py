@@ -6,8 +6,10 @@ client raises becomes an InferenceError here, and no answer leaves before its sh
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, wait
+from copy import copy
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, Final, Self
 
 import numpy as np
@@ -22,6 +24,8 @@ from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, FRAMES_INPUT, FRAMES_OUTP
 IN_FLIGHT: Final = 3
 """Batches that Triton has at once: one for each instance of the model, and one on its way."""
 READY_TIMEOUT_S: Final = 2.0
+STOPS_WITHIN_S: Final = 0.2
+"""How soon whoever waits for an answer hears that it is no longer wanted."""
 SUM_TOLERANCE: Final = 1e-3
 FLOATS: Final = "FP32"
 
@@ -88,6 +92,13 @@ class Classifier:
         self._client = InferenceServerClient(url, channel_args=CHANNEL)
         self._timeout_s = timeout_s
         self._batch = batch
+        self._stopping = Event()
+
+    def until(self, stopping: Event) -> Self:
+        """The same connection, for as long as `stopping` is not set: then requests are called back, and CancelledError is raised."""
+        stoppable = copy(self)
+        stoppable._stopping = stopping
+        return stoppable
 
     def ready(self, release: Release) -> bool:
         """Whether both graphs of the release are loaded and warm. A server that cannot even say so has neither."""
@@ -145,16 +156,18 @@ class Classifier:
             for batch in batches:
                 flying.append((len(next(iter(batch.values()))), self._send(model, batch, outputs)))
                 if len(flying) == IN_FLIGHT:
-                    rows, call = flying.popleft()
-                    yield rows, call.result()
+                    yield flying[0][0], flying[0][1].result(self._stopping)
+                    flying.popleft()
             while flying:
-                rows, call = flying.popleft()
-                yield rows, call.result()
+                yield flying[0][0], flying[0][1].result(self._stopping)
+                flying.popleft()
         finally:
             for _, call in flying:
                 call.cancel()
 
     def _send(self, model: str, batch: Mapping[str, NDArray[Any]], outputs: list[str]) -> "_Call":
+        if self._stopping.is_set():
+            raise CancelledError
         answered: Future[Any] = Future()
 
         def receive(result: Any, error: InferenceServerException | None) -> None:
@@ -180,8 +193,11 @@ class _Call:
     answered: Future[Any]
     context: Any
 
-    def result(self) -> Any:
+    def result(self, stopping: Event) -> Any:
         try:
+            while not wait([self.answered], STOPS_WITHIN_S).done:
+                if stopping.is_set():
+                    raise CancelledError
             return self.answered.result()
         except InferenceServerException as error:
             raise _translated(error) from error

@@ -1,13 +1,8 @@
 """L7: two hundred looks a second at how an analysis is doing, while every core decodes."""
 
 import asyncio
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
 from typing import Final
 
 import httpx
@@ -15,13 +10,12 @@ import httpx
 from tests.chaos.client import Client
 from tests.chaos.drill import Drill, Verdict
 from tests.chaos.supervise import Service
-from tests.chaos.waiting import wait_for
+from tests.chaos.work import busy
 
 PER_SECOND: Final = 200
 FULL_S: Final = 60
 MOST_P99_MS: Final = 100.0
 AT_ONCE: Final = 16
-WAITING: Final = 4
 MARK: Final = "p99 is at most 100 ms, and every look is answered with 200"
 
 
@@ -30,9 +24,8 @@ def run(drill: Drill) -> Verdict:
     with (
         Service(drill.folder, models=drill.models()) as service,
         Client(service.url) as client,
-        busy(client, drill.clips(1, seconds=10)) as ids,
+        busy(client, drill.clips(1, seconds=10), name="busy") as ids,
     ):
-        wait_for(lambda: client.states(ids)["running"] > 0, within_s=60, what="a job that runs")
         seconds, statuses = asyncio.run(look(service.url, ids[0], n))
     p99_ms = sorted(seconds)[int(len(seconds) * 0.99)] * 1000
     return Verdict(
@@ -46,28 +39,6 @@ def run(drill: Drill) -> Verdict:
         },
         mark=MARK,
     )
-
-
-@contextmanager
-def busy(client: Client, clips: Sequence[Path]) -> Iterator[list[str]]:
-    """Inside the `with` a video is being analysed, and others wait; their ids, which grow."""
-    ids = client.post_all(clips, keys=[f"busy-{number}" for number in range(WAITING)], within_s=60)
-    enough = threading.Event()
-
-    def feed() -> None:
-        for number in count(WAITING):
-            while client.states(ids)["queued"] >= WAITING:
-                if enough.wait(0.5):
-                    return
-            ids.append(client.post(clips[0], key=f"busy-{number}", within_s=60))
-
-    feeder = threading.Thread(target=feed, name="feeder")
-    feeder.start()
-    try:
-        yield ids
-    finally:
-        enough.set()
-        feeder.join()
 
 
 async def look(url: str, job_id: str, n: int) -> tuple[list[float], Counter[int]]:

@@ -1,19 +1,15 @@
 """D8: every part is told to stop, in the middle of the work, one after the other and again: nobody notices but by waiting."""
 
 import signal
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
 from typing import Final
 
 from tests.chaos.client import Client, server_errors
 from tests.chaos.drill import Drill, Verdict
 from tests.chaos.supervise import Service
 from tests.chaos.waiting import wait_for
+from tests.chaos.work import busy
 
 FULL: Final = 20
 PARTS: Final = ("gateway", "worker", "redis", "triton")
@@ -21,7 +17,6 @@ GRACE_S: Final = 1.0
 HANDS_BACK_WITHIN_S: Final = 2.0
 STOPS_WITHIN_S: Final = 12.0
 """A second or two more than Triton gives the models that it runs, and far less than the grace of 45 s in a container."""
-WAITING: Final = 4
 MARK: Final = (
     "all succeed; no untyped answer; the worker has handed its job back 2 s after its grace, and nobody needs to be killed within 12 s"
 )
@@ -32,7 +27,7 @@ def run(drill: Drill) -> Verdict:
     stops_s: dict[str, list[float]] = defaultdict(list)
     settings = {"MIEN_GRACE_S": str(GRACE_S), "MIEN_LEASE_S": "10"}
     with Service(drill.folder, models=drill.models(), settings=settings) as service, Client(service.url) as client:
-        with busy(client, drill.clips(3), seed=drill.seed) as ids:
+        with busy(client, drill.clips(3), name=f"restart-{drill.seed}") as ids:
             for number in range(n):
                 for part in PARTS:
                     wait_for(lambda: client.states(ids)["running"] > 0, within_s=120, what="a job that runs")
@@ -62,26 +57,3 @@ def run(drill: Drill) -> Verdict:
         },
         mark=MARK,
     )
-
-
-@contextmanager
-def busy(client: Client, clips: list[Path], *, seed: int) -> Iterator[list[str]]:
-    """Inside the `with` some videos always wait; their ids, which grow."""
-    ids: list[str] = []
-    enough = threading.Event()
-
-    def feed() -> None:
-        for number in count():
-            while not enough.is_set() and client.states(ids)["queued"] >= WAITING:
-                time.sleep(0.2)
-            if enough.is_set():
-                return
-            ids.append(client.post(clips[number % len(clips)], key=f"restart-{seed}-{number}", within_s=120))
-
-    feeder = threading.Thread(target=feed, name="feeder")
-    feeder.start()
-    try:
-        yield ids
-    finally:
-        enough.set()
-        feeder.join()

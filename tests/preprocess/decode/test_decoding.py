@@ -216,6 +216,22 @@ def test_memory_is_flat_on_both_sides(clips):
     assert max(there[1:]) - there[1] < 8 << 20
 
 
+AS_USUAL = "from services.preprocess.decode.decoder import main\nmain()"
+
+
+def test_a_worker_that_is_told_to_go_decodes_on(clips):
+    """A process group is told as a whole, be it while the decoder starts or later."""
+    told_at_once = PRELUDE + "for told in (signal.SIGTERM, signal.SIGINT): os.kill(os.getpid(), told)\n" + AS_USUAL
+    hears = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with decoded(clips.write(frames=200), sample_fps=60, decoder=instead(told_at_once)) as video:
+        frames = video.frames()
+        next(frames)
+        for told in (signal.SIGTERM, signal.SIGINT):
+            the_decoder().send_signal(told)
+        assert len(list(frames)) == 199
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == hears
+
+
 # --- what may become of it -----------------------------------------------------------------------------------------
 
 
@@ -315,7 +331,7 @@ def test_signs_of_life_alone_do_not_keep_it_for_ever(clips):
 
 
 def test_a_gigabyte_of_complaints_matters_to_nobody(clips):
-    script = PRELUDE + "for _ in range(1024): os.write(2, bytes(1 << 20))\nfrom services.preprocess.decode.decoder import main\nmain()"
+    script = PRELUDE + "for _ in range(1024): os.write(2, bytes(1 << 20))\n" + AS_USUAL
     with decoded(clips.write(frames=5), sample_fps=60, decoder=instead(script)) as video:
         assert len(list(video.frames())) == 5
 
