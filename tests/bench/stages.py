@@ -38,7 +38,7 @@ def measured(mien: Road, clip: Path) -> list[Lane]:
     with Watched(mien.stack.programs, every_s=EVERY_S) as watched:
         analysis = mien.analyse(clip)
     frames = analysis.job.progress.frames_done
-    cpu = {f"CPU of {role}": 1000 * watched.cpu_s(role) / frames for role in ROLES}
+    cpu = {f"CPU: {role}": 1000 * watched.cpu_s(role) / frames for role in ROLES}
     return [*threads(analysis, frames), Lane(name="CPU time", parts=cpu)]
 
 
