@@ -110,6 +110,7 @@ class Video:
         self._converter = VideoReformatter()
         self._geometry: Geometry | None = None
         self._frames_decoded = 0
+        self._end_ms: int | None = None
         self._tone_mapped = False
         self._started = False
         self._read_to_end = False
@@ -152,6 +153,7 @@ class Video:
         if self._started:
             raise RuntimeError("the frames of a video can be read once; open it again")
         self._started = True
+        self._end_ms = end_ms
         self._check_promises(start_ms, end_ms)
         sampler, sampled = Sampler(sample_fps), 0
         for pts_ms, picture in deinterlaced(self._checked_pictures(start_ms, end_ms)):
@@ -170,8 +172,9 @@ class Video:
         if self._geometry is None:
             raise RuntimeError("nothing has been decoded yet")
         width, height = self._geometry.upright_size
+        end_ms = self._pictures.clock.end_ms
         return Media(
-            duration_ms=self._pictures.clock.end_ms,
+            duration_ms=end_ms if self._end_ms is None else min(end_ms, self._end_ms),  # the clock has ticked for the frame beyond it
             width=width,
             height=height,
             frames_decoded=self._frames_decoded,

@@ -199,6 +199,15 @@ def test_the_length_of_a_part_counts_not_that_of_the_whole(clips):
         list(video.frames(8, start_ms=2000, end_ms=3000))
 
 
+@pytest.mark.parametrize(
+    ("start_ms", "end_ms", "duration_ms"), [(0, 2000, 2000), (1500, 2800, 2800), (0, 2750, 2750), (0, 5000, 3000), (0, None, 3000)]
+)
+def test_a_part_lasts_no_longer_than_was_asked_for(clips, start_ms, end_ms, duration_ms):
+    with open_video(clips.write(frames=30, fps=10)) as video:
+        list(video.frames(10, start_ms=start_ms, end_ms=end_ms))
+        assert video.media().duration_ms == duration_ms
+
+
 @pytest.mark.parametrize(("start_ms", "end_ms"), [(0, None), (0, 1000), (900, None), (901, 3300), (3500, 9000)])
 def test_what_is_expected_of_a_part_is_what_comes(clips, start_ms, end_ms):
     path = clips.write(frames=100, fps=25)
