@@ -197,12 +197,14 @@ class Video:
         return tuple(code for code, is_so in found.items() if is_so)
 
     def _checked_pictures(self, start_ms: int, end_ms: int | None) -> Iterator[Timed]:
-        """Every decoded picture from somewhere before `start_ms` to `end_ms`, within the limits."""
+        """Every decoded picture from somewhere before `start_ms` to `end_ms`, within the limits.
+
+        Those before `start_ms` count toward no limit but that of CPU time: where one cannot go into the middle of a file, they are many.
+        """
         limits = self._limits
-        for count, (pts_ms, picture) in enumerate(self._pictures.timed(start_ms=start_ms), start=1):
+        most = most_frames(limits.max_duration_ms)
+        for pts_ms, picture in self._pictures.timed(start_ms=start_ms):
             check_size(picture.width, picture.height, limits)
-            if count > most_frames(limits.max_duration_ms):
-                raise MediaFramesExceeded(f"the limit is {most_frames(limits.max_duration_ms)}")
             shape = self._stream.sample_aspect_ratio
             self._geometry = self._geometry or Geometry.of(picture, pixel_shape=shape, max_pixels=limits.max_pixels)
             if end_ms is not None and pts_ms >= end_ms:
@@ -210,6 +212,8 @@ class Video:
             if self._pictures.clock.end_ms - start_ms > limits.max_duration_ms:
                 raise MediaDurationExceeded(f"the limit is {limits.max_duration_ms} ms")
             self._frames_decoded += pts_ms >= start_ms
+            if self._frames_decoded > most:
+                raise MediaFramesExceeded(f"the limit is {most}")
             yield pts_ms, picture
         self._read_to_end = True
 

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from services.preprocess.decode.limits import most_frames
 from services.preprocess.decode.video import Frame, open_video
 from shared.errors import (
     DecodeTimeout,
@@ -206,6 +207,23 @@ def test_a_part_lasts_no_longer_than_was_asked_for(clips, start_ms, end_ms, dura
     with open_video(clips.write(frames=30, fps=10)) as video:
         list(video.frames(10, start_ms=start_ms, end_ms=end_ms))
         assert video.media().duration_ms == duration_ms
+
+
+def test_frames_before_a_part_are_not_counted(clips, number_of):
+    """An AVI without an index is decoded from its beginning."""
+    content = clips.write("clip.avi", frames=150, fps=25, codec="mpeg4").read_bytes()
+    path = clips.bytes("unindexed.avi", content[: content.rindex(b"idx1")])
+    decoded = []
+    with open_video(path, max_duration_ms=1000) as video:
+        seen = [number_of(frame.rgb_hwc) for frame in video.frames(60, start_ms=5000, heartbeat=lambda: decoded.append(1))]
+    assert seen == list(range(125, 150))
+    assert len(decoded) == 150 > most_frames(1000)
+
+
+def test_frames_of_a_part_are_counted(clips):
+    path = clips.write("clip.mkv", pts_ms=[*range(0, 2000, 40), *range(2000, 2100)], codec="mpeg4")
+    with open_video(path, max_duration_ms=1000) as video, pytest.raises(MediaFramesExceeded, match="60"):
+        list(video.frames(8, start_ms=2000))
 
 
 @pytest.mark.parametrize(("start_ms", "end_ms"), [(0, None), (0, 1000), (900, None), (901, 3300), (3500, 9000)])
