@@ -1,15 +1,18 @@
 """Where the wall-clock time of an analysis goes, and how much of it is left."""
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from shared.jobs import Progress, Stage, Timings
 
 Item = TypeVar("Item")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +46,22 @@ class Stopwatch:
 
     @contextmanager
     def told_to(self, hear: Callable[[Sequence[StageTime]], None]) -> Iterator[None]:
-        """Tell the stages when the block ends, however it does."""
+        """Tell the stages when the block ends, however it does. That nobody hears it changes nothing about how it does."""
         try:
             yield
         finally:
-            hear(self.stages())
+            try:
+                hear(self.stages())
+            except Exception:
+                log.exception("nobody was told where the time went")
+
+    @contextmanager
+    def opened(self, stage: str, opening: AbstractContextManager[Item]) -> Iterator[Item]:
+        """The same context; the time that entering it takes is the stage's."""
+        with ExitStack() as stack:
+            with self(stage):
+                item = stack.enter_context(opening)
+            yield item
 
     def timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
         """The same items; the time spent waiting for each is the stage's."""
