@@ -4,7 +4,6 @@ Three things run at the same time: the decoder (a process of its own), the front
 Knows no queue and no job record; what it learns on the way it tells its listener.
 """
 
-from itertools import chain
 from pathlib import Path
 
 from services.preprocess.decode.decoding import decoded
@@ -34,20 +33,30 @@ def analyze(
     listener: Listener,
     limits: Limits = Limits(),  # noqa: B008 -- frozen
 ) -> tuple[Result, Timings]:
-    """Judge every face of a video. Memory does not grow with the video's pixels, only by one feature per face and frame.
+    """Judge every face of a video. Memory does not grow with the video's pixels, only by one feature per face and frame, and its windows.
 
     Raises MediaError for a video that cannot be read and InferenceError for a model that does not answer.
     """
     watch, sightings = Stopwatch(), Sightings()
     front = FrontEnd(detector=detector, lowlight=lowlight, options=options, size=release.size, sightings=sightings, watch=watch)
+    decoding = decoded(video, sample_fps=options.sample_fps, start_ms=options.start_ms, end_ms=options.end_ms, limits=limits)
     with (
         watch.told_to(listener.stages),
-        decoded(video, sample_fps=options.sample_fps, start_ms=options.start_ms, end_ms=options.end_ms, limits=limits) as source,
+        watch.opened("decode", decoding) as source,
         Judging(release=release, classifier=classifier, sightings=sightings, watch=watch) as judging,
     ):
+
+        def analysing() -> None:
+            listener.progress(watch.progress(done=judging.frames_judged, expected=source.expected_frames))
+
+        def classifying() -> None:
+            progress = watch.progress(done=judging.frames_judged, expected=sightings.frames_sampled)
+            listener.progress(progress.model_copy(update={"stage": Stage.CLASSIFYING}))
+
         for batch in in_batches(watch.timed("decode", source.frames())):
             for frame, crops in zip(batch, front.crops(batch), strict=True):
-                listener.windows(judging.send(crops, pts_ms=frame.pts_ms, ask=analysing))
+                if windows := judging.send(crops, pts_ms=frame.pts_ms, ask=analysing):
+                    listener.windows(windows)
             analysing()
         media, warnings = source.media(), source.warnings
         classifying()

@@ -10,11 +10,11 @@ from shared.results import TrackWindow
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """What either function raises stops the analysis."""
+    """What `progress` or `windows` raises stops the analysis; what `stages` raises is only logged."""
 
     progress: Callable[[Progress], None]
-    """Called after every batch of frames, and before the tracks are judged."""
+    """Called after every batch of frames, before the tracks are judged, and about every second while the model is waited for."""
     windows: Callable[[Sequence[TrackWindow]], None]
-    """Called with windows as soon as they are judged: each once, and all of the result's."""
+    """Called with windows soon after they are judged: each once, and all of the result's."""
     stages: Callable[[Sequence[StageTime]], None] = lambda _: None
     """Called once, at the end, however the analysis ends."""

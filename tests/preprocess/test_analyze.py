@@ -1,9 +1,12 @@
 """The whole analysis of a video in this process: real decoder, real MTCNN, real Triton, random weights."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from skimage import data
 
@@ -17,23 +20,30 @@ from services.preprocess.listener import Listener
 from services.preprocess.stopwatch import StageTime
 from shared.errors import MediaDurationExceeded, MediaUnrecognised
 from shared.jobs import Options, Progress, Stage, Timings
+from shared.releases import Release
 from shared.results import Result, TrackWindow, Window
 from tests.preprocess.conftest import Clips
+from tests.preprocess.judge.mean_classifier import RELEASE, MeanClassifier
 from tests.triton_server import Triton
 
 JOB_ID = "an_" + "0" * 32
 
 
+class Stopped(Exception):
+    pass
+
+
 class Analysis:
     """Analyses with parts that are made once."""
 
-    def __init__(self, triton: Triton, classifier: Classifier) -> None:
-        self._release = triton.release()
+    def __init__(self, release: Release, classifier: Classifier | MeanClassifier) -> None:
+        self._release = release
         self._classifier = classifier
         self._detector, self._lowlight = FaceDetector(), Lowlight()
         self.reports: list[Progress] = []
-        self.windows: list[Sequence[TrackWindow]] = []
+        self.windows: list[TrackWindow] = []
         self.stages: list[StageTime] = []
+        self.hear_stages: Callable[[Sequence[StageTime]], None] = self.stages.extend
 
     def __call__(
         self,
@@ -50,8 +60,8 @@ class Analysis:
             release=self._release,
             detector=self._detector,
             lowlight=self._lowlight,
-            classifier=self._classifier,
-            listener=Listener(progress=report or self.reports.append, windows=self.windows.append, stages=self.stages.extend),
+            classifier=self._classifier,  # type: ignore[arg-type]
+            listener=Listener(progress=report or self.reports.append, windows=self.windows.extend, stages=self.hear_stages),
             limits=Limits(max_duration_ms=max_duration_ms),
         )
 
@@ -59,7 +69,13 @@ class Analysis:
 @pytest.fixture
 def analysis(triton: Triton, one_torch_thread: None) -> Iterator[Analysis]:
     with Classifier(url=triton.grpc) as classifier:
-        yield Analysis(triton, classifier)
+        yield Analysis(triton.release(), classifier)
+
+
+@pytest.fixture
+def foreseen(one_torch_thread: None) -> Callable[..., Analysis]:
+    """Analyses with a model that is as quick, as slow or as broken as `before` makes it."""
+    return lambda before=lambda _: None: Analysis(RELEASE, MeanClassifier(before=before))
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +96,7 @@ def test_every_stage_tells_when_it_was_and_how_busy(analysis: Analysis, portrait
 
 
 def test_stages_are_told_of_an_analysis_that_fails_too(analysis: Analysis, portrait: Path) -> None:
-    def stop(_: Progress) -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(Stopped):
         analysis(portrait, report=stop)
     assert "detect" in {each.stage for each in analysis.stages}
 
@@ -96,7 +109,27 @@ def test_one_face_is_one_track_with_its_timeline(analysis: Analysis, portrait: P
     assert sum(window.frames for window in track.timeline) == track.frames
     assert track.timeline[-1].end_ms == result.media.duration_ms == 5000
     assert min(timings.decode, timings.detect, timings.follow, timings.infer) > 0
-    assert timings.decode + timings.enhance + timings.detect + timings.follow <= timings.total
+    assert in_turn(timings) <= timings.total
+
+
+def in_turn(timings: Timings) -> int:
+    """The stages that never run beside each other."""
+    return timings.decode + timings.enhance + timings.detect + timings.follow
+
+
+def test_the_stages_that_take_turns_make_up_the_whole_time_where_the_model_is_quick(
+    foreseen: Callable[..., Analysis], portrait: Path
+) -> None:
+    began = time.monotonic()
+    _, timings = foreseen()(portrait)
+    assert timings.total == pytest.approx(1000 * (time.monotonic() - began), abs=200)
+    assert 0 <= timings.total - in_turn(timings) <= 0.1 * timings.total + 50
+
+
+def test_the_model_works_beside_the_other_stages(foreseen: Callable[..., Analysis], portrait: Path) -> None:
+    _, timings = foreseen(lambda _: time.sleep(0.4))(portrait)
+    assert timings.infer >= 3 * 400
+    assert timings.total < in_turn(timings) + timings.infer - 200
 
 
 @pytest.mark.parametrize("sample_fps", [0.5, 0.9, 1.0])
@@ -112,30 +145,65 @@ def test_progress_never_runs_back_and_never_says_that_all_is_done(analysis: Anal
     done = [progress.frames_done for progress in analysis.reports]
     assert done == sorted(done), "frames that the model has answered for, and it may be two batches behind"
     assert set(done) <= {0, 16, 32, 40}
-    assert [progress.stage for progress in analysis.reports] == [Stage.ANALYSING] * 3 + [Stage.CLASSIFYING]
+    stages = [progress.stage for progress in analysis.reports]
+    assert stages == sorted(stages)
+    assert stages.count(Stage.ANALYSING) >= 3, "after each batch, and while the model is waited for"
+    assert stages.count(Stage.CLASSIFYING) >= 1
     percents = [progress.percent for progress in analysis.reports]
     assert percents == sorted(percents)
     assert percents[-1] <= 99
 
 
-def test_what_report_raises_stops_the_analysis(analysis: Analysis, portrait: Path) -> None:
-    class Stopped(Exception):
-        pass
+def stop(_: Progress) -> None:
+    raise Stopped
 
-    def stop(progress: Progress) -> None:
-        raise Stopped
 
+@pytest.mark.parametrize("at", [Stage.ANALYSING, Stage.CLASSIFYING])
+def test_what_report_raises_stops_the_analysis_and_all_that_it_began(foreseen: Callable[..., Analysis], portrait: Path, at: Stage) -> None:
+    """While the model hangs, too."""
+    before, asked = left_running(), []
+
+    def report(progress: Progress) -> None:
+        asked.append(time.monotonic())
+        if progress.stage == at:
+            raise Stopped
+
+    analysis = foreseen(lambda stopping: stopping.wait(30) if at == Stage.CLASSIFYING else None)
+    with pytest.raises(Stopped):
+        analysis(portrait, report=report)
+    assert time.monotonic() - asked[-1] < 3
+    assert left_running() == before
+
+
+def left_running() -> tuple[set[str], set[int]]:
+    """The threads of this process that judge, and its children that decode."""
+    threads = {thread.name for thread in threading.enumerate() if thread.name.startswith("judging")}
+    children = {child.pid for child in psutil.Process().children() if "services.preprocess.decode" in " ".join(child.cmdline())}
+    return threads, children
+
+
+def test_nobody_who_hears_the_stages_changes_how_an_analysis_ends(analysis: Analysis, portrait: Path) -> None:
+    analysis.hear_stages = fail
     with pytest.raises(Stopped):
         analysis(portrait, report=stop)
+
+
+def fail(_: Sequence[StageTime]) -> None:
+    raise ZeroDivisionError
 
 
 def test_windows_are_told_while_the_video_is_read_and_come_to_the_timelines(analysis: Analysis, portrait: Path) -> None:
     result, _ = analysis(portrait)
     (track,) = result.tracks
-    told = [window for windows in analysis.windows for window in windows]
-    assert tuple(Window(**window.model_dump(exclude={"track_id"})) for window in told) == track.timeline
-    assert {window.track_id for window in told} == {track.track_id}
-    assert analysis.windows[0] or analysis.windows[1], "the first seconds are judged while later ones are decoded"
+    assert tuple(Window(**window.model_dump(exclude={"track_id"})) for window in analysis.windows) == track.timeline
+    assert {window.track_id for window in analysis.windows} == {track.track_id}
+
+
+def test_windows_are_told_before_the_video_has_been_read(foreseen: Callable[..., Analysis], portrait: Path) -> None:
+    """The model answers before the next batch is looked at: what it has judged by then is told by then."""
+    quick, told = foreseen(), []
+    quick(portrait, report=lambda progress: told.append((progress.stage, len(quick.windows))) or time.sleep(0.3))
+    assert max(windows for stage, windows in told if stage == Stage.ANALYSING) >= 3
 
 
 def test_a_part_has_the_frames_that_the_whole_has_there(analysis: Analysis, portrait: Path) -> None:

@@ -97,7 +97,7 @@ class Classifier:
     def until(self, stopping: Event) -> Self:
         """The same connection, for as long as `stopping` is not set: then requests are called back, and CancelledError is raised."""
         stoppable = copy(self)
-        stoppable._stopping = stopping
+        stoppable._stopping = stopping  # noqa: SLF001 -- one of its own kind
         return stoppable
 
     def ready(self, release: Release) -> bool:

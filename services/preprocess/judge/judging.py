@@ -85,7 +85,8 @@ class Judging:
 
     def finish(self, *, duration_ms: int, ask: Ask) -> tuple[list[TrackWindow], list[Track]]:
         """Once all crops are sent: the windows that have not been returned yet, and all tracks whole."""
-        self._submit()
+        if self._frames:
+            self._submit()
         windows: list[TrackWindow] = []
         while self._waiting:
             windows += self._next(ask)
@@ -93,6 +94,7 @@ class Judging:
         return windows + last, tracks
 
     def _submit(self) -> None:
+        """Give the model what has been gathered."""
         judged = self._thread.submit(self._judge, self._crops, self._seen_until_ms)
         self._waiting.append(Group(frames=self._frames, size=max(len(self._crops), self._frames), judged=judged))
         self._crops, self._frames = [], 0

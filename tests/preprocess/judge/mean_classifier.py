@@ -1,8 +1,13 @@
 """A classifier that behaves like the served one and is easy to foresee: mean of features, uniform attention."""
 
+from collections.abc import Callable
+from copy import copy
+from threading import Event
+from typing import Self
+
 import numpy as np
 
-from services.preprocess.judge.classifier import Judged
+from services.preprocess.judge.classifier import Encoded, Judged
 from services.preprocess.judge.sightings import Sighting
 from shared.expressions import LABELS
 from shared.releases import Release, Sampling
@@ -22,7 +27,22 @@ RELEASE = Release(
 
 
 class MeanClassifier:
-    """Takes a feature for the scores themselves, and weighs the frames of a clip alike."""
+    """Takes a feature for the scores themselves, and weighs the frames of a clip alike. Every face is neutral."""
+
+    def __init__(self, *, before: Callable[[Event], None] = lambda _: None) -> None:
+        """before: called with what stops the caller, before faces are encoded: to wait there, or to fail."""
+        self._before = before
+        self._stopping = Event()
+
+    def until(self, stopping: Event) -> Self:
+        stoppable = copy(self)
+        stoppable._stopping = stopping
+        return stoppable
+
+    def encode(self, release: Release, faces_nchw: np.ndarray) -> Encoded:
+        self._before(self._stopping)
+        features = np.tile(np.eye(7, dtype=np.float32)[LABELS.index("neutral")], (len(faces_nchw), 1))
+        return Encoded(features=features, region_weights=np.full((len(faces_nchw), 3), 1 / 3, np.float32))
 
     def judge(self, release: Release, features_btf: np.ndarray, mask_bt: np.ndarray) -> Judged:
         weights = mask_bt / mask_bt.sum(axis=1, keepdims=True)
