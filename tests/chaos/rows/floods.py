@@ -19,6 +19,9 @@ FULL: Final = 300
 WATCHED_S: Final = 60.0
 CLOSED_WITHIN_S: Final = 30.0
 ASKS_EVERY_S: Final = 0.1
+ADDRESSES: Final = 100
+"""That the flood comes from: of one alone the gateway takes only so many connections, and this is not about that."""
+HONEST: Final = "127.0.0.2"
 MOST_P99_MS: Final = 200.0
 DESCRIPTORS: Final = 5
 SETTLES_WITHIN_S: Final = 30.0
@@ -75,15 +78,18 @@ async def flood(port: int, each: int, honest: Honest) -> dict[str, list[float]]:
     """How long each connection of each kind stayed open, at most WATCHED_S."""
     asking = asyncio.create_task(ask(port, honest))
     try:
-        opened = {kind: [asyncio.create_task(dribble(port, start)) for _ in range(each)] for kind, start in KINDS.items()}
+        opened = {
+            kind: [asyncio.create_task(dribble(port, start, address=f"127.0.1.{1 + number % ADDRESSES}")) for number in range(each)]
+            for kind, start in KINDS.items()
+        }
         return {kind: list(await asyncio.gather(*tasks)) for kind, tasks in opened.items()}
     finally:
         asking.cancel()
 
 
-async def dribble(port: int, start: bytes) -> float:
+async def dribble(port: int, start: bytes, *, address: str) -> float:
     """Say how a request begins, and then a byte a second; an idle connection says nothing at all."""
-    reader, writer = await asyncio.open_connection(HOST, port)
+    reader, writer = await asyncio.open_connection(HOST, port, local_addr=(address, 0))
     began = time.monotonic()
     try:
         writer.write(start)
@@ -112,7 +118,8 @@ async def is_over(reader: asyncio.StreamReader) -> bool:
 
 
 async def ask(port: int, honest: Honest) -> None:
-    async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=30) as http:
+    transport = httpx.AsyncHTTPTransport(local_address=HONEST)
+    async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=30, transport=transport) as http:
         while True:
             began = time.monotonic()
             try:
