@@ -103,6 +103,11 @@ class MediaRangeEmpty(MediaError):
 class DecodeTimeout(MediaError):
     """The video could not be decoded within the time limit."""
 
+    def __init__(self, detail: str = "", *, worked: bool = False) -> None:
+        """`worked`: whether the time went into decoding, and would again. Else the decoder stood still, maybe by the machine's fault."""
+        super().__init__(detail)
+        self.worked = worked
+
 
 class DecodeMemoryExceeded(MediaError):
     """The video needs more memory to be decoded than the limit."""

@@ -217,7 +217,7 @@ class Worker:
                 log.warning("the model does not answer", extra=about(lease) | why(error))
                 postponed = self._told(lambda: queue.postpone(lease, Failure.of(error), deadline_s=self._inference_deadline_s))
                 return ended_as(postponed, queued="postponed")
-            case DecodeCrashed() | DecodeTimeout():
+            case DecodeCrashed() | DecodeTimeout(worked=False):
                 log.warning("the decoder was stopped: %s", error, extra=about(lease) | why(error) | {"code": error.code()})
                 return ended_as(self._told(lambda: queue.crashed(lease, Failure.of(error))), queued="retried")
             case MienError(retryable=False):

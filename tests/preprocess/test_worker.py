@@ -183,6 +183,15 @@ def test_jobs_are_done_once_each_and_bad_ones_stop_nobody(stage: Stage) -> None:
     assert any("ZeroDivisionError" in event.get("traceback", "") for event in stage.events())
 
 
+def test_a_decoder_that_fell_silent_is_tried_again_and_one_that_worked_too_long_is_not(stage: Stage) -> None:
+    stalled, toiled = stage.submit("stall"), stage.submit("toil")
+    stage.worker()
+    failures = [stage.ended(job_id).failure for job_id in (stalled, toiled)]
+    assert [failure and failure.code for failure in failures] == ["decode-timeout"] * 2
+    eventually(lambda: stage.outcomes(stalled) == ["retried", "failed"])
+    eventually(lambda: stage.outcomes(toiled) == ["failed"])
+
+
 # --- workers that die, hang, or are told to go -----------------------------------------------------------------------
 
 

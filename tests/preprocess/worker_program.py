@@ -4,8 +4,8 @@
 
 A video is a line of words: `take 2` seconds, reporting as it goes; `sleep 2` seconds, saying nothing; `deaf 2` seconds in
 C code, with the interpreter's lock held; `die`, as after an out-of-memory kill; `raise`; `refuse`, as a corrupt file;
-`miss`, as with Triton away. Each start of a job is written to FOLDER/starts. The model is ready while FOLDER/ready exists,
-and takes the setting `answers_after_s` to say so.
+`miss`, as with Triton away; `stall` and `toil`, as with a decoder that fell silent, or worked for too long. Each start of a
+job is written to FOLDER/starts. The model is ready while FOLDER/ready exists, and takes the setting `answers_after_s` to say so.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from services.preprocess.listener import Listener
 from services.preprocess.stopwatch import Stopwatch
 from services.preprocess.worker import Worker
 from shared import logs
-from shared.errors import InferenceUnavailable, MediaCorrupt
+from shared.errors import DecodeTimeout, InferenceUnavailable, MediaCorrupt
 from shared.jobs import Options, Progress, Stage, Timings
 from shared.queue import WorkerQueue
 from shared.releases import Release
@@ -61,11 +61,29 @@ def refuse(seconds: float, report: Report) -> None:
     raise MediaCorrupt("as the test asked")
 
 
+def stall(seconds: float, report: Report) -> None:
+    raise DecodeTimeout("silent")
+
+
+def toil(seconds: float, report: Report) -> None:
+    raise DecodeTimeout("busy", worked=True)
+
+
 def miss(seconds: float, report: Report) -> None:
     raise InferenceUnavailable("UNAVAILABLE") from ConnectionError("nobody at 10.1.2.3")
 
 
-DEEDS = {"take": take, "deaf": deaf, "sleep": sleep, "die": die, "raise": fail, "refuse": refuse, "miss": miss}
+DEEDS = {
+    "take": take,
+    "deaf": deaf,
+    "sleep": sleep,
+    "die": die,
+    "raise": fail,
+    "refuse": refuse,
+    "miss": miss,
+    "stall": stall,
+    "toil": toil,
+}
 
 
 def analysis(starts: Path) -> Callable[..., tuple[Result, Timings]]:

@@ -56,7 +56,7 @@ def decoded(
     `decoder` is the command that decodes; the request becomes its last argument.
 
     Raises any MediaError (see `video.open_video` and `video.Video.frames`), which `frames` may do too, and
-        DecodeTimeout         it fell silent, or took more CPU time than the limit
+        DecodeTimeout         it fell silent, or (`worked`) took more CPU time than the limit
         DecodeMemoryExceeded  it needs more memory than the limit
         DecodeCrashed         the process died, or what it says makes no sense
         DecoderUnavailable    no process can be started, or nothing on this machine can confine it
@@ -150,7 +150,7 @@ class _Conversation:
             self._process.wait(ENDS_WITHIN_S)
         status = self._process.returncode
         if status == -signal.SIGXCPU:
-            return DecodeTimeout(f"it took more than {self._limits.cpu_s} s of CPU time")
+            return DecodeTimeout(f"it took more than {self._limits.cpu_s} s of CPU time", worked=True)
         if status is not None and status < 0:
             return DecodeCrashed(signal_name(-status))
         return DecodeCrashed("the decoder ended without a word")

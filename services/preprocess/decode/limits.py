@@ -1,6 +1,7 @@
 """How much of a machine one video may take."""
 
-from typing import Annotated, Final
+from math import ceil
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -10,6 +11,7 @@ MAX_PIXELS: Final = 4096 * 2176
 MAX_SIDE: Final = 8192
 MAX_DURATION_MS: Final = 30 * 60 * 1000
 FRAMES_PER_SECOND: Final = 60
+LEAST_CPU_S: Final = 300
 FFMPEG_ALIGNS_TO: Final = 64
 
 Positive = Annotated[int, Field(gt=0)]
@@ -21,6 +23,15 @@ def most_frames(duration_ms: int) -> int:
     A camera's 240 frames per second may go on for a quarter of that; a million tiny frames are an attack.
     """
     return max(FRAMES_PER_SECOND, duration_ms * FRAMES_PER_SECOND // 1000)
+
+
+def enough_cpu_s(limits: dict[str, Any]) -> int:
+    """CPU time to decode a video that may take as long as these limits say: a second for each of it.
+
+    Five minutes at least, since what comes before a part may have to be decoded, too.
+    """
+    max_duration_ms: int = limits["max_duration_ms"]
+    return max(LEAST_CPU_S, ceil(max_duration_ms / 1000))
 
 
 class Limits(Contract):
@@ -36,8 +47,8 @@ class Limits(Contract):
     """Of the decoder. Each holds a few frames more."""
     memory_bytes: Annotated[int, Field(ge=384 << 20)] = 2 << 30
     """Address space of the process that decodes, of which Python and FFmpeg take 0.3 GiB."""
-    cpu_s: Positive = 1800
-    """CPU time of the process that decodes."""
+    cpu_s: int = Field(gt=0, default_factory=enough_cpu_s)
+    """CPU time of the process that decodes; see `enough_cpu_s`."""
     silence_s: Annotated[float, Field(gt=0)] = 30.0
     """How long that process may make the worker wait without a whole word."""
     wait_s: Annotated[float, Field(gt=0)] = 3600.0

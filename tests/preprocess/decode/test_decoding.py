@@ -355,6 +355,26 @@ def test_cpu_time_runs_out(clips):
         list(video.frames())
 
 
+@pytest.mark.parametrize(("name", "worked"), [("out of time", True), ("hang", False)])
+def test_who_worked_for_too_long_is_told_from_who_fell_silent(clips, name, worked):
+    script, error, _ = ENDS[name]
+    limits = Limits(silence_s=1.5 if not worked else 30)
+    with (
+        pytest.raises(error) as caught,
+        decoded(clips.bytes("upload", b"x"), sample_fps=60, limits=limits, decoder=instead(PRELUDE + script)),
+    ):
+        pass
+    assert caught.value.worked is worked
+
+
+@pytest.mark.parametrize(("max_duration_ms", "cpu_s"), [(1000, 300), (30 * 60_000, 1800), (24 * 3_600_000, 86_400)])
+def test_a_longer_video_may_take_more_cpu_time(max_duration_ms, cpu_s):
+    limits = Limits(max_duration_ms=max_duration_ms)
+    assert limits.cpu_s == cpu_s
+    assert Limits.model_validate_json(limits.model_dump_json()) == limits
+    assert Limits(max_duration_ms=max_duration_ms, cpu_s=1).cpu_s == 1
+
+
 def test_the_next_one_is_none_the_worse(clips):
     path = clips.write(frames=5)
     for script, error, _ in ENDS.values():
