@@ -208,7 +208,7 @@ def test_crops_are_cut_by_the_worker_and_runs_are_the_training_service_s_own() -
     assert modes("runs") == {"training": "rw"}
 
 
-@pytest.mark.parametrize("name", [*SETTINGS, *ONE_SHOTS])
+@pytest.mark.parametrize("name", [*SETTINGS, *sorted(ONE_SHOTS)])
 def test_an_empty_volume_belongs_to_the_user_who_writes_to_it(name: str) -> None:
     made = re.findall(r"install --directory --owner=(\d+) --group=(\d+) ([^\n\\]+)", stage("python"))
     owners = {folder: f"{user}:{group}" for user, group, folders in made for folder in folders.split()}
