@@ -18,7 +18,7 @@ from services.preprocess.faces.tracks import Tracker
 from services.preprocess.judge.sightings import Sightings
 from services.preprocess.light.lowlight import Lowlight
 from services.preprocess.stopwatch import Stopwatch
-from shared.jobs import Options
+from shared.jobs import Enhance, Options
 from shared.results import Enhancement
 
 FRAMES_PER_BATCH: Final = 16
@@ -88,26 +88,23 @@ class FrontEnd:
         """One search for the whole video, begun when the size of its frames is known."""
         if self._searching is None:
             height, width = first.rgb_hwc.shape[:2]
-            self._searching = self._detector.searching(
-                frame_size=(width, height), min_face_px=self._options.min_face, max_faces=self._options.max_faces
-            )
+            self._searching = self._detector.searching(frame_size=(width, height), min_face_px=self._options.min_face)
         return self._searching
 
     def _lit(self, frame: Frame, rgb_hwc: Pixels, seen: Seen) -> Pixels:
-        """A frame that was bright enough as a whole may hold faces in deep shade."""
-        if rgb_hwc is not frame.rgb_hwc or not seen.faces:
+        """A frame that was bright enough as a whole may hold faces in deep shade. One that has been brightened as asked is done."""
+        if self._options.enhance is not Enhance.AUTO or rgb_hwc is not frame.rgb_hwc or not seen.faces:
             return rgb_hwc
         return self._brightening.faces(rgb_hwc, np.stack([face.box_xyxy for face in seen.faces]))
 
     def _fit(self, pts_ms: int, rgb_hwc: Pixels, seen: Seen) -> Iterator[Crop]:
-        """Give each face its track, and cut those that can be judged."""
-        number = self._sightings.frames_sampled
+        """Give each face its track, and cut the largest of those that can be judged: one that cannot takes nobody's place."""
+        number, most = self._sightings.frames_sampled, self._options.max_faces
         self._sightings.saw_frame(faces=len(seen.faces), more=seen.more)
         tracks = self._tracker.update(pts_ms, seen.faces, rgb_hwc, cut=seen.cut)
-        for face, track in zip(seen.faces, tracks, strict=True):
-            if reason := unfit(face, rgb_hwc):
-                self._sightings.drop(reason)
-                continue
+        fit = [(face, track) for face, track in zip(seen.faces, tracks, strict=True) if self._is_fit(face, rgb_hwc)]
+        self._sightings.drop("too_many", len(fit[most:]))
+        for face, track in fit[:most]:
             yield Crop(
                 track=track,
                 frame=number,
@@ -115,6 +112,12 @@ class FrontEnd:
                 box=fractions(face, rgb_hwc),
                 tensor=face_tensor(rgb_hwc, face.landmarks_xy, size=self._size),
             )
+
+    def _is_fit(self, face: Face, rgb_hwc: Pixels) -> bool:
+        reason = unfit(face, rgb_hwc)
+        if reason:
+            self._sightings.drop(reason)
+        return reason is None
 
 
 def in_batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

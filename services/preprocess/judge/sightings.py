@@ -51,7 +51,7 @@ class Sightings:
     """Of the established tracks."""
 
     def saw_frame(self, *, faces: int, more: int = 0) -> None:
-        """A sampled frame with so many faces to look at, and so many `more` beyond the most that are wanted."""
+        """A sampled frame with so many faces to look at, and so many `more` beyond the most that are followed."""
         self.frames_sampled += 1
         self.frames_with_face += faces + more > 0
         self.faces_found += faces + more
@@ -61,8 +61,8 @@ class Sightings:
     def warnings(self) -> tuple[str, ...]:
         return ("faces-truncated",) if self.dropped["too_many"] else ()
 
-    def drop(self, reason: str) -> None:
-        self.dropped[reason] += 1
+    def drop(self, reason: str, faces: int = 1) -> None:
+        self.dropped[reason] += faces
 
     def add(self, track: int, sighting: Sighting) -> None:
         """The sightings of a track come in order of time."""
