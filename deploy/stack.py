@@ -49,6 +49,9 @@ HOST: Final = "127.0.0.1"
 REDIS_TIMEOUT_S: Final = 20.0
 WORKER_GRACE_S: Final = 5
 """A worker that is stopped finishes its job within so long or hands it back: shorter than the launcher's own patience."""
+GRACE_S: Final = 10
+TRITON_GRACE_S: Final = 15
+"""Triton takes 11 seconds to end while a model is busy."""
 TRAINING_GRACE_S: Final = 15
 """Training processes that are stopped write down how far they are within so long; otherwise they begin that epoch anew."""
 PRIVATE_KEY: Final = "signing.pem"
@@ -184,13 +187,15 @@ class Stack:
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         ports = ["--grpc-port", str(grpc_port), "--http-port", str(http_port), "--metrics-port", str(metrics_port)]
-        for name, arguments in (
-            ("triton", ["deploy.triton", "--models", str(self.models), "--state", str(self.home / "triton"), "--host", HOST, *ports]),
-            ("gateway", ["services.gateway"]),
-            ("worker", ["services.preprocess"]),
+        triton = ["deploy.triton", "--models", str(self.models), "--state", str(self.home / "triton"), "--host", HOST, *ports]
+        for name, arguments, grace_s in (
+            ("triton", triton, TRITON_GRACE_S),
+            ("gateway", ["services.gateway"], GRACE_S),
+            ("worker", ["services.preprocess"], GRACE_S),
         ):
             own = {"MIEN_REDIS_URL": urls[name]} if name in urls else {}
-            self.programs.start(Program(name=name, command=[sys.executable, "-m", *arguments], environment={**environment, **own}))
+            command = [sys.executable, "-m", *arguments]
+            self.programs.start(Program(name=name, command=command, environment={**environment, **own}, grace_s=grace_s))
         self.programs.start(
             Program(
                 name="training",
