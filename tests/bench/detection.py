@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut, coffee, rocket
 
-from services.preprocess.decode.video import Frame, open_video
+from services.preprocess.decode.frames import Frame
+from services.preprocess.decode.video import open_video
 from services.preprocess.faces.face import Face
 from services.preprocess.faces.search import FaceDetector, FaceSearch, Seen, smallest_face_px
 from tests.bench.figures import Figure

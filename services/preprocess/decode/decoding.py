@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, cast
 
 from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.limits import Limits, most_frames
-from services.preprocess.decode.wire import Ended, Failed, Garbled, Listener, Opened, Request, Silent
+from services.preprocess.decode.wire import Ended, Failed, Garbled, Hearer, Opened, Request, Silent
 from shared.errors import DecodeCrashed, DecoderUnavailable, DecodeTimeout, MediaError, MienError, StorageError
 from shared.results import Media
 
@@ -129,11 +129,11 @@ class _Conversation:
     def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
         self._process = process
         self._limits = limits
-        self._listener = Listener(cast("BinaryIO", process.stdout).fileno(), silence_s=limits.silence_s, wait_s=limits.wait_s)
+        self._hearer = Hearer(cast("BinaryIO", process.stdout).fileno(), silence_s=limits.silence_s, wait_s=limits.wait_s)
 
     def hear(self) -> Opened | Frame | Ended:
         try:
-            answer = self._listener.hear()
+            answer = self._hearer.hear()
         except Silent:
             raise DecodeTimeout("the decoder has been silent for too long") from None
         except Garbled as error:

@@ -37,8 +37,6 @@ from shared.errors import (
 )
 from shared.results import Media
 
-__all__ = ["MAX_DURATION_MS", "MAX_PIXELS", "Frame", "Video", "open_descriptor", "open_video"]
-
 IO_TIMEOUT_S: Final = 30.0
 
 MISSING_MS: Final = 1000

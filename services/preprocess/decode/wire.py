@@ -99,27 +99,36 @@ class Speaker:
 
     def say(self, answer: Opened | Ended | Failed) -> None:
         kind = next(kind for kind, answers in ANSWERS.items() if isinstance(answer, answers))
-        self._write(kind, answer.model_dump_json().encode())
+        self._in_turn(kind, answer.model_dump_json().encode())
 
     def show(self, frame: Frame) -> None:
-        self._write(FRAME, PTS_MS.pack(frame.pts_ms), frame.rgb_hwc.data.cast("B"))
+        self._in_turn(FRAME, PTS_MS.pack(frame.pts_ms), frame.rgb_hwc.data.cast("B"))
 
     def live(self) -> None:
-        """Say that decoding goes on, once a second. Never waits: as long as something is being written nobody takes it for dead."""
+        """Say that decoding goes on, once a second; nothing while another thread speaks, since nobody takes it for dead then.
+
+        Waits for no other thread, and for the worker only where the pipe is full.
+        """
         if time.monotonic() - self._spoke > SIGN_OF_LIFE_S and self._lock.acquire(blocking=False):
-            self._lock.release()
-            self._write(ALIVE)
+            try:
+                self._write(ALIVE)
+            finally:
+                self._lock.release()
+
+    def _in_turn(self, kind: bytes, *parts: bytes | memoryview) -> None:
+        with self._lock:
+            self._write(kind, *parts)
 
     def _write(self, kind: bytes, *parts: bytes | memoryview) -> None:
-        with self._lock:
-            self._pipe.write(HEADER.pack(kind, sum(len(part) for part in parts)))
-            for part in parts:
-                self._pipe.write(part)
-            self._pipe.flush()
-            self._spoke = time.monotonic()
+        """By who holds the lock."""
+        self._pipe.write(HEADER.pack(kind, sum(len(part) for part in parts)))
+        for part in parts:
+            self._pipe.write(part)
+        self._pipe.flush()
+        self._spoke = time.monotonic()
 
 
-class Listener:
+class Hearer:
     """The worker's end."""
 
     def __init__(self, pipe: int, *, silence_s: float, wait_s: float) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from services.preprocess.decode.video import Frame
+from services.preprocess.decode.frames import Frame
 from services.preprocess.harvest.decoding import picture_file
 from services.preprocess.harvest.folders import existing_folder, files, folders, named
 from services.preprocess.harvest.labels import label_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from services.preprocess.decode.video import MAX_PIXELS
+from services.preprocess.decode.limits import MAX_PIXELS
 from services.preprocess.faces.regions import Pixels
 from shared.errors import PictureUnreadable
 from shared.videos import storage_errors

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from services.preprocess.decode.video import Frame
+from services.preprocess.decode.frames import Frame
 from services.preprocess.faces.regions import Pixels
 from shared.errors import MienError, PictureUnreadable
 from shared.expressions import REGIONS

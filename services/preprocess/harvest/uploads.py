@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from services.preprocess.decode.video import Frame
+from services.preprocess.decode.frames import Frame
 from services.preprocess.harvest.folders import existing_folder
 from services.preprocess.harvest.material import Footage, Tally
 from services.preprocess.harvest.videos import video_frames

@@ -16,8 +16,9 @@ import numpy as np
 import psutil
 import pytest
 
+from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.limits import most_frames
-from services.preprocess.decode.video import Frame, open_video
+from services.preprocess.decode.video import open_video
 from shared.errors import (
     DecodeTimeout,
     MediaCodecUnsupported,
