@@ -18,12 +18,13 @@ FULL: Final = 300
 """Of each kind."""
 WATCHED_S: Final = 60.0
 CLOSED_WITHIN_S: Final = 30.0
-ASKS_EVERY_S: Final = 0.1
+ASKS_EVERY_S: Final = 0.02
 ADDRESSES: Final = 100
 """That the flood comes from: of one alone the gateway takes only so many connections, and this is not about that."""
 HONEST: Final = "127.0.0.2"
 MOST_P99_MS: Final = 200.0
 DESCRIPTORS: Final = 5
+MANY: Final = 64
 SETTLES_WITHIN_S: Final = 30.0
 KINDS: Final = {
     "idle": b"",
@@ -49,6 +50,7 @@ def run(drill: Drill) -> Verdict:
     with Service(drill.folder, models=drill.common, workers=0, triton=False) as service:
         process = psutil.Process(service.programs.pid("gateway"))
         port = int(service.url.rpartition(":")[2])
+        asyncio.run(warm_up(service.url))
         before = process.num_fds()
         honest = Honest()
         lasted = asyncio.run(flood(port, each, honest))
@@ -72,6 +74,13 @@ def run(drill: Drill) -> Verdict:
         },
         mark=MARK,
     )
+
+
+async def warm_up(url: str) -> None:
+    """A busy moment, after which the gateway has opened all that it keeps open for itself."""
+    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+        await asyncio.gather(*(http.get("/v1/analyses") for _ in range(MANY)))
+    await asyncio.sleep(1)
 
 
 async def flood(port: int, each: int, honest: Honest) -> dict[str, list[float]]:
