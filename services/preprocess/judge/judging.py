@@ -12,7 +12,7 @@ import numpy as np
 
 from services.preprocess.frontend import Crop
 from services.preprocess.judge.classifier import Classifier
-from services.preprocess.judge.sightings import Sighting, Sightings
+from services.preprocess.judge.sightings import Sighting, Sightings, halved
 from services.preprocess.judge.timelines import Timelines
 from services.preprocess.judge.verdicts import judge_track
 from services.preprocess.stopwatch import Stopwatch
@@ -116,7 +116,7 @@ class Judging:
             return
         encoded = self._classifier.encode(self._release, np.stack([crop.tensor for crop in crops]))
         for crop, feature, regions in zip(crops, encoded.features, encoded.region_weights, strict=True):
-            yield crop, Sighting(frame=crop.frame, pts_ms=crop.pts_ms, box=crop.box, feature=feature, regions=regions)
+            yield crop, Sighting(frame=crop.frame, pts_ms=crop.pts_ms, box=crop.box, feature=halved(feature), regions=regions)
 
     def _settle(self, duration_ms: int) -> tuple[list[TrackWindow], list[Track]]:
         with self._watch("infer"):

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
 from services.preprocess.judge.classifier import Classifier
-from services.preprocess.judge.sightings import Floats, Sighting
+from services.preprocess.judge.sightings import Floats, Halves, Sighting
 from services.preprocess.judge.verdicts import Span, verdict, windows
 from shared.releases import Release
 from shared.results import TrackWindow, Window
@@ -38,7 +39,7 @@ class Open:
 
     track: int
     span: Span
-    features: Floats
+    features: Halves
     """(T, F)"""
 
 
@@ -49,7 +50,8 @@ class Timelines:
         self._release = release
         self._classifier = classifier
         self._places: defaultdict[int, Place] = defaultdict(Place)
-        self._judged: defaultdict[int, list[Window]] = defaultdict(list)
+        self._judged: defaultdict[int, list[tuple[Span, Floats]]] = defaultdict(list)
+        """By track: the windows and their scores, which take a fraction of the memory of what they become."""
 
     def advance(self, tracks: Numbered, *, seen_until_ms: int) -> list[TrackWindow]:
         """Judge the windows that end before `seen_until_ms`, up to which all sightings are there. In order of time."""
@@ -61,16 +63,15 @@ class Timelines:
 
     def of(self, number: int) -> tuple[Window, ...]:
         """What has been judged of a track, in order of time."""
-        return tuple(self._judged[number])
+        return tuple(Window(**fields(span, scores)) for span, scores in self._judged[number])
 
     def _finish(self, tracks: Numbered, *, until_ms: int, duration_ms: int) -> list[TrackWindow]:
         due = [window for number, track in tracks for window in self._due(number, track, until_ms=until_ms, duration_ms=duration_ms)]
         due.sort(key=lambda window: (window.span.end_ms, window.track))
         scores = judge_clips([window.features for window in due], release=self._release, classifier=self._classifier)
-        finished = [told(window, each) for window, each in zip(due, scores, strict=True)]
-        for window in finished:
-            self._judged[int(window.track_id[1:])].append(Window(**window.model_dump(exclude={"track_id"})))
-        return finished
+        for window, each in zip(due, scores, strict=True):
+            self._judged[window.track].append((window.span, each))
+        return [TrackWindow(track_id=f"t{window.track}", **fields(window.span, each)) for window, each in zip(due, scores, strict=True)]
 
     def _due(self, number: int, track: Sequence[Sighting], *, until_ms: int, duration_ms: int) -> Iterable[Open]:
         """The track's windows that can be judged now; from here on they count as judged."""
@@ -86,7 +87,7 @@ class Timelines:
         place.first += bisect_left(tail, place.next_start_ms, key=attrgetter("pts_ms"))
 
 
-def judge_clips(clips: Sequence[Floats], *, release: Release, classifier: Classifier) -> list[Floats]:
+def judge_clips(clips: Sequence[Halves], *, release: Release, classifier: Classifier) -> list[Floats]:
     """Scores (7,) of each clip (T, F), asked for in padded batches."""
     scores: list[Floats] = []
     for start in range(0, len(clips), CLIPS_AT_A_TIME):
@@ -100,8 +101,5 @@ def judge_clips(clips: Sequence[Floats], *, release: Release, classifier: Classi
     return scores
 
 
-def told(window: Open, scores: Floats) -> TrackWindow:
-    span = window.span
-    return TrackWindow(
-        track_id=f"t{window.track}", start_ms=span.start_ms, end_ms=span.end_ms, frames=span.last - span.first, **verdict(scores)
-    )
+def fields(span: Span, scores: Floats) -> dict[str, Any]:
+    return {"start_ms": span.start_ms, "end_ms": span.end_ms, "frames": span.last - span.first, **verdict(scores)}

@@ -15,7 +15,7 @@ DECIDING_FRAMES = 3
 DECIMALS = 4
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
     """One window of a track: its times, and which of the track's sightings fall into it."""
 
@@ -30,7 +30,7 @@ def judge_track(
     sightings: Sequence[Sighting], *, number: int, timeline: tuple[Window, ...], release: Release, classifier: Classifier
 ) -> Track:
     """Judge a track as a whole. `sightings` are in order of time and not empty; `timeline` is what its windows were judged."""
-    features = np.stack([sighting.feature for sighting in sightings])
+    features = np.stack([sighting.feature for sighting in sightings]).astype(np.float32)
     everything = np.ones((1, len(sightings)), dtype=np.float32)
     whole = classifier.judge(release, features[np.newaxis], everything)
     return Track(

@@ -56,7 +56,7 @@ def track(labels: list[str], *, every_ms: int = 125) -> list[Sighting]:
             frame=i,
             pts_ms=i * every_ms,
             box=(0.1, 0.1, 0.3, 0.4),
-            feature=np.eye(7, dtype=np.float32)[LABELS.index(label)],
+            feature=np.eye(7, dtype=np.float16)[LABELS.index(label)],
             regions=np.array((0.5, 0.25, 0.25), dtype=np.float32),
         )
         for i, label in enumerate(labels)

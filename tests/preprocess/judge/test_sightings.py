@@ -1,8 +1,20 @@
+import tracemalloc
+
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.preprocess.judge.sightings import Sighting, Sightings
+from deploy.stack import newest_release
+from services.preprocess.judge.classifier import softmax
+from services.preprocess.judge.sightings import Sighting, Sightings, halved
+from shared.releases import Release
+from training.export import WEIGHTS, read_release_network
+
+FEATURE_SIZE = 192
+OF_A_SIGHTING = 600
+"""Bytes beside the feature: numbers, the box, and what Python makes of them."""
 
 
 def sighting(frame: int, pts_ms: int) -> Sighting:
@@ -10,7 +22,7 @@ def sighting(frame: int, pts_ms: int) -> Sighting:
         frame=frame,
         pts_ms=pts_ms,
         box=(0.1, 0.1, 0.2, 0.2),
-        feature=np.zeros(4, dtype=np.float32),
+        feature=np.zeros(4, dtype=np.float16),
         regions=np.full(3, 1 / 3, dtype=np.float32),
     )
 
@@ -101,3 +113,45 @@ def test_whatever_is_seen_it_adds_up(video: list[tuple[list[int], int, bool]]) -
     assert coverage.faces_found - coverage.faces_used == sum(coverage.dropped.values())
     assert coverage.faces_used == sum(len(track) for _, track in seen.established())
     assert coverage.frames_used <= coverage.frames_with_face <= coverage.frames_sampled == len(video)
+
+
+def test_what_is_kept_of_a_face_is_little_more_than_its_feature() -> None:
+    """What came with it from the model, a batch at full width, is not."""
+    seen, many = Sightings(), 1600
+    tracemalloc.start()
+    try:
+        for frame in range(many):
+            if frame % 16 == 0:
+                features, regions = np.zeros((16, FEATURE_SIZE), np.float32), np.zeros((16, 3), np.float32)
+            box = (frame / 7.0, frame / 5.0, frame / 3.0, frame / 2.0)
+            feature, weights = halved(features[frame % 16]), regions[frame % 16]
+            seen.add(1, Sighting(frame=frame, pts_ms=125 * frame, box=box, feature=feature, regions=weights))
+        of_each = tracemalloc.get_traced_memory()[0] / many
+    finally:
+        tracemalloc.stop()
+    assert of_each < 2 * FEATURE_SIZE + OF_A_SIGHTING
+
+
+def test_a_feature_that_is_too_large_for_its_half_stays_a_number() -> None:
+    kept = halved(np.array((1e6, -1e6, 0.5), np.float32))
+    assert kept.dtype == np.float16
+    assert np.isfinite(kept).all()
+    assert kept[2] == 0.5
+
+
+@pytest.mark.parametrize("frames", [1, 4, 40])
+def test_verdicts_are_the_same_from_halves(frames: int) -> None:
+    """Of the release that is served; its features are of faces that are noise, which are harder to tell apart than those of people."""
+    folder = newest_release()
+    release = Release.model_validate_json((folder / "release.json").read_text())
+    network = read_release_network(release, folder / WEIGHTS)
+    faces = np.random.default_rng(frames).integers(0, 256, (frames, 9, release.size, release.size), dtype=np.uint8)
+    with torch.inference_mode():
+        features = network.encoder(torch.from_numpy(faces))[0].numpy()
+        halves = np.stack([halved(feature) for feature in features]).astype(np.float32)
+        mask = torch.ones(1, frames)
+        (whole, weights), (half, half_weights) = (
+            [output.numpy() for output in network.clip(torch.from_numpy(kept)[None], mask)] for kept in (features, halves)
+        )
+    np.testing.assert_allclose(softmax(half), softmax(whole), atol=1e-3)
+    np.testing.assert_allclose(half_weights, weights, atol=1e-3)

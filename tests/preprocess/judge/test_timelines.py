@@ -1,5 +1,6 @@
 """Windows are judged once, as soon as they are finished, and come to the same whenever that is."""
 
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -65,3 +66,17 @@ def test_a_track_that_is_established_late_gets_its_early_windows() -> None:
 def test_many_windows_are_asked_for_in_batches_and_stay_in_order() -> None:
     _, windows = at_once([(1, track([LABELS[i // 4 % 7] for i in range(4 * 150)]))], 75_000)
     assert [window.label for window in windows] == [LABELS[i % 7] for i in range(150)]
+
+
+def test_what_is_kept_of_a_window_is_a_fraction_of_what_it_becomes() -> None:
+    running, late, many = timelines(), track(["fear"] * 4 * 400), 400
+    tracemalloc.start()
+    try:
+        running.finish([(1, late)], duration_ms=many * 500)
+        kept = tracemalloc.get_traced_memory()[0]
+        windows = running.of(1)
+        became = tracemalloc.get_traced_memory()[0] - kept
+    finally:
+        tracemalloc.stop()
+    assert len(windows) == many
+    assert kept < became / 2
