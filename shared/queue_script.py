@@ -25,20 +25,25 @@ QUEUE: Final = Path(__file__).with_name("queue.lua").read_text()
 _TEXT_FIELDS: Final = frozenset({"id", "tenant", "sha256", "state"})
 _LOST_CONNECTION: Final = (ConnectionError, TimeoutError, BusyLoadingError)
 _GATEWAY_ANSWERS_WITHIN_S: Final = 2.0
+_CONNECTIONS: Final = 16
+"""Redis does one thing at a time: with more, requests would wait there instead of here. Callers wait for one, and are not refused."""
 
 
 class ImpatientScript:
     """Asynchronous. Every call raises QueueUnavailable when Redis has not answered within 2 seconds."""
 
     def __init__(self, url: str, script: str = QUEUE) -> None:
-        self.redis = redis.asyncio.Redis.from_url(
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
+            max_connections=_CONNECTIONS,
+            timeout=_GATEWAY_ANSWERS_WITHIN_S,
             decode_responses=True,
             socket_timeout=_GATEWAY_ANSWERS_WITHIN_S,
             socket_connect_timeout=1.0,
             retry=AsyncRetry(ExponentialBackoff(cap=0.4, base=0.05), 4),
             retry_on_error=list(_LOST_CONNECTION),
         )
+        self.redis = redis.asyncio.Redis.from_pool(pool)
         self._script = self.redis.register_script(script)
 
     async def __call__(self, command: str, *args: str | int) -> Any:
