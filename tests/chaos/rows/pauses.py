@@ -27,7 +27,7 @@ def run(drill: Drill) -> Verdict:
             first, second = WORKERS[number % 2], WORKERS[(number + 1) % 2]
             job_id = client.post(clip, key=f"pause-{drill.seed}-{number}", within_s=30)
             ids.append(job_id)
-            wait_for(lambda job_id=job_id: client.job(job_id)["progress"]["frames_done"] > 0, within_s=60, what="a frame", every_s=0.02)
+            wait_for(lambda job_id=job_id: client.job(job_id)["state"] == "running", within_s=60, what="the start", every_s=0.02)
             service.freeze(first)
             service.thaw(second)
             (record,) = client.all_final([job_id], within_s=60)
