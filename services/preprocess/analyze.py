@@ -62,6 +62,7 @@ def analyze(
         classifying()
         windows, tracks = judging.finish(duration_ms=media.duration_ms, ask=classifying)
         listener.windows(windows)
+        classifying()  # every frame is judged by now, which is what the job's record ends with
     result = Result(
         id=job_id,
         model=ModelInfo(release=release.version, preprocess=release.preprocess),
