@@ -37,7 +37,7 @@ ALLOWED: Final = (
 
 DESCRIPTOR_COMMANDS: Final = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC)
 """What `fcntl` may do. Others reach beyond this process: F_SETOWN, F_SETSIG and O_ASYNC together have the kernel send any signal, SIGKILL
-too, to whomever the pipe's owner is said to be, as soon as the worker reads from a full pipe."""
+too, to whomever the pipe's owner is said to be, as soon as the worker reads from it."""
 
 OPEN_FILES: Final = 16
 
