@@ -75,7 +75,7 @@ class Options(Contract):
     """What a client may ask for, beside the video itself."""
 
     start_ms: Annotated[Milliseconds, Field(le=LATEST_MS, examples=[0])] = 0
-    """Media time of the first frame that is looked at."""
+    """Media time of the first frame that is looked at. Windows lie on the whole video's grid, so the first one may start before it."""
     end_ms: Annotated[int | None, Field(gt=0, le=LATEST_MS, examples=[None, 60_000])] = None
     """Media time before which the last frame lies that is looked at; null for the whole rest. After `start_ms`."""
     sample_fps: Annotated[float, Field(gt=0, le=60, examples=[8.0])] = 8.0

@@ -46,7 +46,7 @@ class Window(Verdict):
     """The verdict over one short stretch of a track."""
 
     start_ms: Annotated[Milliseconds, Field(examples=[2000])]
-    """Inclusive."""
+    """Inclusive; on the grid of the whole video, so before the `start_ms` that was asked for where that lies within the window."""
     end_ms: Annotated[Milliseconds, Field(examples=[2500])]
     """Exclusive."""
     frames: Annotated[int, Field(ge=1, examples=[4])]

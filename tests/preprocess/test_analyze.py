@@ -120,9 +120,9 @@ def in_turn(timings: Timings) -> int:
 def test_the_stages_that_take_turns_make_up_the_whole_time_where_the_model_is_quick(
     foreseen: Callable[..., Analysis], portrait: Path
 ) -> None:
-    began = time.monotonic()
-    _, timings = foreseen()(portrait)
-    assert timings.total == pytest.approx(1000 * (time.monotonic() - began), abs=200)
+    quick, began = foreseen(), time.monotonic()
+    _, timings = quick(portrait)
+    assert timings.total == pytest.approx(1000 * (time.monotonic() - began), rel=0.1, abs=200)
     assert 0 <= timings.total - in_turn(timings) <= 0.1 * timings.total + 50
 
 
@@ -213,10 +213,18 @@ def test_a_part_has_the_frames_that_the_whole_has_there(analysis: Analysis, port
     assert [window.start_ms for window in track.timeline] == [1000, 1500, 2000, 2500]
 
 
-def test_at_most_so_many_faces_are_judged_and_the_rest_counted(analysis: Analysis, clips: Clips) -> None:
+def test_the_windows_of_a_part_are_those_of_the_whole_video(foreseen: Callable[..., Analysis], portrait: Path) -> None:
+    result, _ = foreseen()(portrait, start_ms=1200, end_ms=2300)
+    (track,) = result.tracks
+    assert track.start_ms >= 1200
+    assert [(window.start_ms, window.end_ms) for window in track.timeline][:2] == [(1000, 1500), (1500, 2000)]
+
+
+def test_at_most_so_many_faces_are_judged_and_the_rest_counted(foreseen: Callable[..., Analysis], clips: Clips) -> None:
     face = np.asarray(data.astronaut())[0:200, 130:330]
-    crowd = clips.write("crowd.mp4", frames=8, fps=8, picture=lambda _: np.hstack([face, face, np.zeros((200, 200, 3), np.uint8)]))
-    result, _ = analysis(crowd, max_faces=1)
+    smaller = np.pad(face[::5, ::5].repeat(4, 0).repeat(4, 1), ((20, 20), (20, 20), (0, 0)))
+    crowd = clips.write("crowd.mp4", frames=8, fps=8, picture=lambda _: np.hstack([face, smaller, np.zeros((200, 200, 3), np.uint8)]))
+    result, _ = foreseen()(crowd, max_faces=1)
     assert len(result.tracks) == 1
     assert result.coverage.dropped == {"too_many": 8}
     assert result.warnings == ("faces-truncated",)
