@@ -71,7 +71,9 @@ class Cuts:
     def among(self, frames_rgb: Sequence[NDArray[np.uint8]], pts_ms: Sequence[int]) -> list[bool]:
         """Which frames, (H, W, 3), are the first of a new shot. The first of the video is not.
 
-        A flash in the last of these frames looks like a cut, since what follows is not known yet; the frame after it then does not.
+        A flash in the last of these frames looks like a cut, since what follows is not known yet; the frame after it then does not. So the
+        flash ends tracks there, and in the middle of a batch it does not: what comes of a video depends on its batches in this one way.
+        To wait for a sample more would hold back whole batches, and to tell late would give the first face of every such shot to another.
         """
         cuts: list[bool] = []
         for rgb_hwc, at_ms in zip(frames_rgb, pts_ms, strict=True):

@@ -83,6 +83,7 @@ def test_one_frame_of_something_else_is_no_cut(flash):
 
 
 def test_a_flash_at_the_end_of_a_batch_is_one_cut_at_most():
+    """What follows is not known there, unlike in the middle of a batch: the only way in which batches make a difference."""
     watching, still, flash = Cuts(), view(chelsea()), view(coffee())
     assert watching.among([still, flash], [0, 100]) == [False, True]
     assert watching.among([still, still], [200, 300]) == [False, False]
