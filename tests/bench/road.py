@@ -27,8 +27,13 @@ class Analysis:
     result: dict[str, Any]
 
     @property
+    def frames(self) -> int:
+        """That were sampled."""
+        return int(self.result["coverage"]["frames_sampled"])
+
+    @property
     def pace(self) -> Pace:
-        return Pace(frames=self.job.progress.frames_done, seconds=self.seconds)
+        return Pace(frames=self.frames, seconds=self.seconds)
 
     @property
     def real_time(self) -> float:

@@ -37,13 +37,12 @@ def run(home: Path, _video: Path, *, picture: Path | None = None) -> list[Figure
 def measured(mien: Road, clip: Path) -> list[Lane]:
     with Watched(mien.stack.programs, every_s=EVERY_S) as watched:
         analysis = mien.analyse(clip)
-    frames = analysis.job.progress.frames_done
-    cpu = {f"CPU: {role}": 1000 * watched.cpu_s(role) / frames for role in ROLES}
-    return [*threads(analysis, frames), Lane(name="CPU time", parts=cpu)]
+    cpu = {f"CPU: {role}": 1000 * watched.cpu_s(role) / analysis.frames for role in ROLES}
+    return [*threads(analysis), Lane(name="CPU time", parts=cpu)]
 
 
-def threads(analysis: Analysis, frames: int) -> Iterator[Lane]:
-    timings = analysis.job.timings
+def threads(analysis: Analysis) -> Iterator[Lane]:
+    timings, frames = analysis.job.timings, analysis.frames
     if timings is None:
         raise RuntimeError("a job that has succeeded has timings")
     front = {name: getattr(timings, stage) / frames for stage, name in FRONT_END.items()}
