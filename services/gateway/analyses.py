@@ -21,6 +21,7 @@ from services.gateway.uploads import announced_bytes, open_body, receive
 from services.web import paging
 from services.web.errors import DependencyUnavailable, MalformedRequest, ValidationFailed
 from services.web.guard import Caller, client, poster
+from services.web.naming import one
 from services.web.openapi import RETRY_AFTER_HEADER
 from services.web.paging import PageToken
 from shared.errors import (
@@ -169,7 +170,7 @@ async def list_all(
 
 
 @router.get(
-    "/{analysis_id}",
+    one("analysis_id"),
     summary="How an analysis is doing",
     responses={
         200: {"headers": {"Retry-After": RETRY_AFTER_HEADER}, **examples.shown(Analysis.of(examples.SUCCEEDED))},
@@ -195,7 +196,7 @@ async def cancel(analysis_id: AnalysisId, response: Response, parts: Given, call
 
 
 @router.delete(
-    "/{analysis_id}",
+    one("analysis_id"),
     summary="Remove an analysis",
     responses={200: examples.shown(deletion.EXAMPLE), **problems(JobNotFound, Gone, DependencyUnavailable)},
 )

@@ -11,6 +11,7 @@
     lingering   answering before the body has been read
     health      is everything there that it needs
     operations  the routes for those who run it
+    naming      how an address names one of many
     paging      lists a page at a time
     guard       who asks, and may they
     strangers   no body of theirs is read

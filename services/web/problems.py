@@ -175,6 +175,6 @@ async def on_disconnect(_request: Request, _error: Exception) -> Response:
 
 def allowed_methods(request: Request) -> list[str]:
     """Every method this address takes. (Starlette's own `Allow` names only the first route that fits.)"""
-    scopes = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "PATCH", "POST", "PUT")}
+    scopes = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT")}
     taken = {method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)}
     return sorted(taken | {"HEAD"} if "GET" in taken else taken)  # `Access` answers the one like the other

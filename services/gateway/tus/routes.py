@@ -45,7 +45,8 @@ UPLOAD_ID: Final = re.compile(r"up_[0-9a-f]{32}")
 ROUTER: Final = APIRouter(prefix=PATHS, tags=["uploads"], dependencies=[Depends(client)])
 
 
-TusResumable = Annotated[str | None, Header(description=f"{VERSION}, the version that the client speaks.", examples=[VERSION])]
+# Whether it must be there differs by method, and a missing one is answered with 412: it is described by `tus_resumable`.
+TusResumable = Annotated[str | None, Header(include_in_schema=False)]
 
 
 async def well_formed(upload_id: Annotated[str, Path(description="The upload, as in `id`.", examples=[EXAMPLE_UPLOAD_ID])]) -> str:
@@ -82,6 +83,14 @@ UploadChecksum = Annotated[
         examples=["sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="],
     ),
 ]
+
+
+def tus_resumable(*, required: bool) -> dict[str, Any]:
+    """For a route's `openapi_extra`."""
+    said = {"description": f"{VERSION}, the version that the client speaks.", "schema": {"type": "string", "enum": [VERSION]}}
+    return {"parameters": [{"name": "tus-resumable", "in": "header", "required": required, **said, "example": VERSION}]}
+
+
 BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "description": "Bytes of the video, from the offset on: any number of them.",
@@ -129,7 +138,7 @@ async def capabilities(response: Response, parts: Given) -> None:
     summary="Begin an upload",
     status_code=HTTPStatus.CREATED,
     dependencies=[Depends(speaks_tus)],
-    openapi_extra=BODY,
+    openapi_extra={**BODY, **tus_resumable(required=True)},
     responses={
         201: {**headers("Location", "Upload-Offset", "Upload-Expires", ANALYSIS), **ResumableUpload.shown()},
         **problems(*APPEND_ERRORS, TusVersionUnsupported, ModelVersionUnavailable, MediaEmpty, *FINISH_ERRORS),
@@ -174,6 +183,7 @@ async def create(
     "/{upload_id}",
     summary="How far an upload is",
     dependencies=[Depends(speaks_tus)],
+    openapi_extra=tus_resumable(required=False),
     responses={
         200: {**headers("Upload-Offset", "Upload-Length", "Upload-Expires", "Upload-Metadata", ANALYSIS), **ResumableUpload.shown()},
         **problems(UploadNotFound, TusVersionUnsupported, DependencyUnavailable),
@@ -190,7 +200,7 @@ async def read(upload_id: UploadId, response: Response, parts: Given, caller: Cl
     summary="Send more of an upload",
     status_code=HTTPStatus.NO_CONTENT,
     dependencies=[Depends(speaks_tus)],
-    openapi_extra=BODY,
+    openapi_extra={**BODY, **tus_resumable(required=True)},
     responses={
         204: {"description": "All of it is on the disk.", **headers("Upload-Offset", "Upload-Expires", ANALYSIS)},
         **problems(*APPEND_ERRORS, TusVersionUnsupported, UploadNotFound, MismatchingUploadOffset, UploadBusy, *FINISH_ERRORS),
@@ -220,6 +230,7 @@ async def send(
     summary="Give an upload up",
     status_code=HTTPStatus.NO_CONTENT,
     dependencies=[Depends(speaks_tus)],
+    openapi_extra=tus_resumable(required=True),
     responses={
         204: {"description": "Its bytes are gone."},
         **problems(UploadNotFound, UploadBusy, TusVersionUnsupported, DependencyUnavailable),

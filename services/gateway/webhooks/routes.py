@@ -35,6 +35,7 @@ from services.gateway.webhooks.signing import new_secret, rotated
 from services.web import paging
 from services.web.errors import BodyTooLarge, DependencyUnavailable, MalformedRequest, ValidationFailed
 from services.web.guard import client
+from services.web.naming import one
 from shared.deliveries import Attempt, Delivery, DeliveryState, Outcome
 from shared.errors import DeliveryNotFound, InsufficientStorage, QuotaExceeded, WebhookDisabled, WebhookNotFound, WebhookUrlForbidden
 from shared.jobs import Tenant
@@ -119,14 +120,14 @@ async def list_all(parts: Given, caller: Client) -> WebhookList:
     return WebhookList(webhooks=tuple(shown(one, now_ms=now_ms()) for one in found))
 
 
-@router.get("/{webhook_id}", summary="Read a webhook", responses=answers(EXAMPLE, WebhookNotFound))
+@router.get(one("webhook_id"), summary="Read a webhook", responses=answers(EXAMPLE, WebhookNotFound))
 async def read(webhook_id: WebhookId, parts: Given, caller: Client) -> ShownWebhook:
     """All but its secret."""
     return shown(await known(parts, caller.tenant, webhook_id), now_ms=now_ms())
 
 
 @router.delete(
-    "/{webhook_id}",
+    one("webhook_id"),
     summary="Remove a webhook",
     status_code=HTTPStatus.NO_CONTENT,
     responses={204: {"description": "The webhook and its deliveries are gone."}, **problems(WebhookNotFound, DependencyUnavailable)},
@@ -186,7 +187,7 @@ async def deliveries(webhook_id: WebhookId, parts: Given, caller: Client, page_s
 
 
 @router.get(
-    "/{webhook_id}/deliveries/{delivery_id}",
+    "/{webhook_id}/deliveries" + one("delivery_id"),
     summary="Read a delivery",
     responses=answers(EXAMPLE_DELIVERY, WebhookNotFound, DeliveryNotFound),
 )
