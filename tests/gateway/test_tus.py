@@ -136,6 +136,12 @@ def test_another_version_is_not_spoken(lasting_gateway: Gateway, version: str | 
     assert lasting_gateway.settles_to_nothing()
 
 
+def test_a_look_may_leave_the_version_out_but_not_empty(gateway: Gateway) -> None:
+    upload = gateway.http.post("/v1/uploads", headers={"Upload-Length": "5", "Tus-Resumable": "1.0.0"}).headers["location"]
+    assert gateway.http.get(upload).status_code == 200
+    assert code(gateway.http.get(upload, headers={"Tus-Resumable": ""}), 412) == "tus-version-unsupported"
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "name"),
     [

@@ -58,9 +58,9 @@ async def well_formed(upload_id: Annotated[str, Path(description="The upload, as
 
 async def speaks_tus(request: Request, tus_resumable: TusResumable = None) -> None:
     """Section "Tus-Resumable". Only GET, which is no request of the protocol, may leave it out."""
-    asked = tus_resumable or (VERSION if request.method == "GET" else "none")
+    asked = (VERSION if request.method == "GET" else "") if tus_resumable is None else tus_resumable
     if asked != VERSION:
-        raise TusVersionUnsupported(f"Tus-Resumable is {asked[:20]}, not {VERSION}")
+        raise TusVersionUnsupported(f"Tus-Resumable is {asked[:20] or 'none'}, not {VERSION}")
 
 
 UploadId = Annotated[str, Depends(well_formed)]
