@@ -18,7 +18,11 @@ def release(version: int, **changes: Any) -> Release:
 
 
 def publish(gateway: Gateway, version: int, *, card: bytes | None = TEXT, **changes: Any) -> Path:
-    folder = gateway.models / folder_name(version)
+    return publish_in(gateway.models, version, card=card, **changes)
+
+
+def publish_in(models: Path, version: int, *, card: bytes | None = TEXT, **changes: Any) -> Path:
+    folder = models / folder_name(version)
     folder.mkdir(parents=True)
     files = {} if card is None else {CARD: hashlib.sha256(card).hexdigest()}
     if card is not None:
