@@ -65,6 +65,8 @@ IdempotencyKey = Annotated[
         f"is answered as the first one was, without a second analysis, for {KEPT_DAYS} days: with one, a request that was not answered "
         "can be sent again without a thought.",
         examples=["0b8f2f0e-6d1c-4a53-9f0e-8b5f0a4f7c11"],
+        # Only said here: `key_digest` sees to it, with an error of its own.
+        json_schema_extra={"minLength": 1, "maxLength": LONGEST_KEY},
     ),
 ]
 State = Annotated[JobState | None, Query(description="Only analyses in this state.")]
