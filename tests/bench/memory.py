@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from deploy.stack import newest_release
-from services.preprocess.judge.sightings import Sighting, Sightings
+from services.preprocess.judge.sightings import Sighting, Sightings, halved
 from shared import releases
 from shared.expressions import REGIONS
 from tests.bench.clips import repeated
@@ -104,7 +104,7 @@ def bytes_per_sighting(feature_size: int) -> float:
             for row, (feature, weights) in enumerate(zip(features, regions, strict=True)):
                 place = first + row
                 box = (place / 7.0, place / 5.0, place / 3.0, place / 2.0)
-                sightings.add(1, Sighting(frame=place, pts_ms=125 * place, box=box, feature=feature, regions=weights))
+                sightings.add(1, Sighting(frame=place, pts_ms=125 * place, box=box, feature=halved(feature), regions=weights))
         return tracemalloc.get_traced_memory()[0] / SIGHTINGS
     finally:
         tracemalloc.stop()
