@@ -67,7 +67,7 @@ def test_the_end_of_what_is_said_passes(line: socket.socket) -> None:
 
 @pytest.mark.parametrize(
     ("toxic", "size", "at_least_s"),
-    [(latency(0.2, jitter_s=0.05), 5, 0.3), (bandwidth(1000), 200, 0.2), (slicer(1), 1000, 0), (slicer(10, pause_s=0.01), 100, 0.1)],
+    [(latency(0.2, jitter_s=0.05), 5, 0.3), (bandwidth(1000), 200, 0.2), (slicer(1), 1000, 0), (slicer(10, pause_s=0.01), 100, 0.08)],
     ids=["latency", "bandwidth", "slicer", "slow slicer"],
 )
 def test_what_slows_down_loses_nothing(proxy: FaultProxy, line: socket.socket, toxic, size: int, at_least_s: float) -> None:

@@ -137,7 +137,7 @@ def test_a_running_analysis_is_canceled_and_then_deleted(mien, page, long_portra
     assert not page.one("#cancel").is_displayed()
     page.one("#delete").click()
     page.until_state("deleted")
-    assert mien.http.get(f"/v1/analyses/{job_id}").status_code == 404
+    assert mien.http.get(f"/v1/analyses/{job_id}").status_code == 410
 
 
 def test_a_result_is_found_again_at_its_address(page, clip):
@@ -161,7 +161,8 @@ def test_a_long_result_is_read_to_its_last_page(mien, page, clip):
     job_id = mien.accepted(clip)
     mien.final(job_id)
     videos = Videos(mien.stack.data)
-    videos.write_result(lengthened(videos.read_result(job_id), windows=1201))
+    (attempt,) = videos.results(job_id)
+    videos.write_result(lengthened(videos.read_result(job_id, attempt), windows=1201), attempt)
     page.open(f"#{job_id}")
     page.until_result()
     assert len(page.all(".timeline button")) == 1201

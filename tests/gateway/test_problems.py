@@ -3,12 +3,15 @@
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from services.gateway.problems import STATUS
 from services.gateway.schemas import Problem
 from shared.errors import (
+    ApiKeyRequired,
+    ApiKeyUnknown,
     AttemptsExhausted,
     CandidateRefused,
     JobError,
@@ -18,7 +21,9 @@ from shared.errors import (
     PublicationConflict,
     QueueUnavailable,
     TrainingError,
+    WebhookError,
 )
+from shared.logs import JsonLines
 from tests.gateway.conftest import RAW, Gateway, wait_until
 
 
@@ -52,19 +57,39 @@ def test_errors_of_the_framework_are_problems(
     assert problem.request_id == response.headers["x-request-id"]
 
 
-def test_a_bug_is_a_problem_without_details_and_a_log_line_with_them(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+class Lines(logging.Handler):
+    """What a service would have written, taken apart again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonLines("gateway"))
+        self.written: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.written.append(json.loads(self.format(record)))
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
+    handler, services = Lines(), logging.getLogger("services")
+    services.addHandler(handler)
+    with caplog.at_level(logging.INFO, logger="services"):
+        yield handler.written
+    services.removeHandler(handler)
+
+
+def test_a_bug_is_a_problem_without_details_and_a_log_line_with_them(gateway: Gateway, lines: list[dict[str, Any]]) -> None:
     async def boom() -> None:
         raise RuntimeError("secret of /etc/passwd")
 
     gateway.app.add_api_route("/boom", boom)
-    with caplog.at_level(logging.INFO):
-        response = gateway.http.get("/boom", headers={"X-Request-Id": "call-42"})
+    response = gateway.http.get("/boom", headers={"X-Request-Id": "call-42"})
     problem = Problem.model_validate_json(response.content)
     assert (response.status_code, problem.code, problem.request_id) == (500, "internal-error", "call-42")
     assert "secret" not in response.text
-    logged = [record for record in caplog.records if record.exc_info]
-    assert [record.__dict__["request_id"] for record in logged] == ["call-42"]
-    assert "secret of /etc/passwd" in caplog.text
+    (logged,) = [line for line in lines if "traceback" in line]
+    assert logged["request_id"] == "call-42"
+    assert "secret of /etc/passwd" in logged["traceback"]
 
 
 @pytest.mark.parametrize(
@@ -85,18 +110,20 @@ def test_headers_that_every_response_carries(lasting_gateway: Gateway, path: str
     assert "server" not in headers
 
 
-def test_every_request_is_one_line(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="services"):
-        posted = gateway.post()
-        gateway.http.get("/nothing", headers={"X-Request-Id": "mine"})
-        wait_until(lambda: len(caplog.records) == 3)
-    accepted, *lines = [record.__dict__ for record in caplog.records]
-    assert (accepted["message"], accepted["job_id"], accepted["request_id"]) == ("accepted", posted["id"], lines[0]["request_id"])
+def test_every_request_is_one_line(gateway: Gateway, lines: list[dict[str, Any]]) -> None:
+    posted = gateway.post()
+    gateway.http.get("/nothing", headers={"X-Request-Id": "mine"})
+    wait_until(lambda: len(lines) == 3)
+    accepted, *requests = lines
+    assert (accepted["event"], accepted["job_id"], accepted["request_id"]) == ("accepted", posted["id"], requests[0]["request_id"])
     assert accepted["size_bytes"] == posted["size_bytes"]
-    assert [(line["method"], line["route"], line["status"]) for line in lines] == [("POST", "/v1/analyses", 202), ("GET", "unmatched", 404)]
-    assert lines[1]["request_id"] == "mine"
-    assert all(line["ms"] >= 0 for line in lines)
-    assert posted["id"] not in json.dumps([line["message"] for line in lines])
+    assert [(line["method"], line["route"], line["status"]) for line in requests] == [
+        ("POST", "/v1/analyses", 202),
+        ("GET", "unmatched", 404),
+    ]
+    assert requests[1]["request_id"] == "mine"
+    assert all(line["ms"] >= 0 for line in requests)
+    assert posted["id"] not in json.dumps([line["event"] for line in requests])
 
 
 def below(error: type[MienError]) -> Iterator[type[MienError]]:
@@ -107,9 +134,12 @@ def below(error: type[MienError]) -> Iterator[type[MienError]]:
 
 ONLY_TOLD_TO_WHO_ASKS = {QueueUnavailable, JobError, *below(JobError)} - {AttemptsExhausted}
 OF_TRAINING = {TrainingError, *below(TrainingError)}
+OF_WEBHOOKS = {WebhookError, *below(WebhookError)}
+OF_KEYS = {ApiKeyRequired, ApiKeyUnknown}
 OF_PUBLISHING = {CandidateRefused, *below(CandidateRefused), KeyUnusable, NothingToRollBack, PublicationConflict}
 IN_JOBS = {kind for kind in below(MienError) if kind.__module__ == "shared.errors"} - ONLY_TOLD_TO_WHO_ASKS - OF_TRAINING - OF_PUBLISHING
-"""Whatever a Failure may carry: all that goes wrong, but for what is said about a request, about training and about its candidates."""
+IN_JOBS -= OF_WEBHOOKS | OF_KEYS
+"""Whatever a Failure may carry: all that goes wrong, but for what is said about a request, a webhook, a key, training or its candidates."""
 
 
 @pytest.mark.parametrize("code", sorted({kind.code() for kind in IN_JOBS | STATUS.keys()}))

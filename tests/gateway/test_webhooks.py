@@ -185,6 +185,7 @@ def test_a_receiver_that_hangs_keeps_no_other_waiting(redis_url: str, tmp_path: 
             gateway.post()
             gateway.succeed()
         assert receiver.gets(8, "200")
+        assert receiver.gets(4, "hang")
         assert len(receiver.got("hang")) == 4, "so many at once, and no more, to one webhook"
 
 

@@ -129,7 +129,7 @@ def test_the_stages_that_take_turns_make_up_the_whole_time_where_the_model_is_qu
 def test_the_model_works_beside_the_other_stages(foreseen: Callable[..., Analysis], portrait: Path) -> None:
     _, timings = foreseen(lambda _: time.sleep(0.4))(portrait)
     assert timings.infer >= 3 * 400
-    assert timings.total < in_turn(timings) + timings.infer - 200
+    assert timings.total < in_turn(timings) + timings.infer, "one after the other they would take that long at least"
 
 
 @pytest.mark.parametrize("sample_fps", [0.5, 0.9, 1.0])

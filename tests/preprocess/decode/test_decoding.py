@@ -145,7 +145,7 @@ def test_nothing_to_start(clips):
 
 
 def the_decoder() -> psutil.Process:
-    (child,) = psutil.Process().children()
+    (child,) = [each for each in psutil.Process().children() if "services.preprocess.decode.decoder" in " ".join(each.cmdline())]
     return child
 
 
