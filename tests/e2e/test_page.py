@@ -166,7 +166,7 @@ def test_a_long_result_is_read_to_its_last_page(mien, page, clip):
     page.open(f"#{job_id}")
     page.until_result()
     assert len(page.all(".timeline button")) == 1201
-    assert page.text("summary") == "Timeline in words (1201)"
+    assert page.text("#tracks summary") == "Timeline in words (1201)"
     assert "3 short track, 1 too small" in page.text("#facts")
     assert "partial decode" in page.text("#facts")
 

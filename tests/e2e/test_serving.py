@@ -120,7 +120,7 @@ def test_what_is_judged_can_be_read_while_it_is_judged(mien, long_portrait):
     mien.until(job_id, lambda _: mien.http.get(here).json()["windows"])
     page = mien.http.get(here).json()
     assert page["state"] == "running"
-    assert mien.http.get(f"/v1/analyses/{job_id}").json()["progress"]["seconds_left"] > 0
+    assert mien.until(job_id, lambda job: job["progress"]["seconds_left"])["state"] == "running"
     while True:
         seen += page["windows"]
         if page["next_page_token"] is None:

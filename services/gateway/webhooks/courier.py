@@ -76,6 +76,7 @@ class Courier:
             while True:
                 await slots.acquire()
                 claimed = await self._next(self._claim)
+                self._under_way[claimed.webhook] += 1  # here: the task starts only after the next claim has looked
                 task = asyncio.create_task(self._try(claimed))
                 self._tries.add(task)
                 task.add_done_callback(self._tries.discard)
@@ -113,7 +114,6 @@ class Courier:
         return await self._deliveries.claim(uuid4().hex, lease_s=self._terms.lease_s, busy=busy)
 
     async def _try(self, claimed: Claimed) -> None:
-        self._under_way[claimed.webhook] += 1
         try:
             await self._guarded(self._deliver(claimed))
         finally:

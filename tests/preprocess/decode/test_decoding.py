@@ -288,10 +288,14 @@ def test_it_goes_wrong_after_some_frames(clips, script, error, words):
     fails(clips, OPENED + script, error, words, frames=3)
 
 
+SILENCE_S = 6
+"""Longer than a process takes to start on a busy machine."""
+
+
 def fails(clips, script, error, words, *, frames):
     seen = []
     began = time.monotonic()
-    limits = Limits(silence_s=1.5 if error is DecodeTimeout and words == "silent" else 30, cpu_s=1)
+    limits = Limits(silence_s=SILENCE_S if error is DecodeTimeout and words == "silent" else 30, cpu_s=1)
     with (
         pytest.raises(error, match=words) as caught,
         decoded(clips.bytes("upload", b"x"), sample_fps=60, limits=limits, decoder=instead(script)) as video,
@@ -299,7 +303,7 @@ def fails(clips, script, error, words, *, frames):
         seen.extend(video.frames())
     assert len(seen) == frames
     assert str(clips.folder) not in caught.value.detail
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 25
 
 
 def test_a_frame_before_its_size_is_known(clips):
@@ -313,10 +317,10 @@ def test_frames_beyond_the_limit_are_not_allocated(clips):
 
 
 def test_a_sign_of_life_keeps_it_alive(clips):
-    script = OPENED + "for _ in range(8): time.sleep(.5); write(HEADER.pack(b'A', 0))\nshow(120)"
+    script = OPENED + "for _ in range(8): time.sleep(1); write(HEADER.pack(b'A', 0))\nshow(120)"
     with (
         pytest.raises(DecodeCrashed, match="without a word"),
-        decoded(clips.bytes("upload", b"x"), sample_fps=60, limits=Limits(silence_s=1.5), decoder=instead(script)) as video,
+        decoded(clips.bytes("upload", b"x"), sample_fps=60, limits=Limits(silence_s=SILENCE_S), decoder=instead(script)) as video,
     ):
         assert [frame.pts_ms for frame in video.frames()] == [0, 40, 80, 120]
 
