@@ -35,7 +35,7 @@ def key_digest(tenant: Tenant, key: str) -> str:
     return hashlib.sha256(f"{tenant} {key}".encode()).hexdigest()
 
 
-def fingerprint(video_sha256: str, options: Options, *, keep_video: bool = False) -> str:
+def fingerprint(video_sha256: str, options: Options) -> str:
     """Equal for two requests that ask for the same, however they wrote it down."""
-    asked = {"video": video_sha256, "options": options.model_dump(mode="json"), "keep_video": keep_video}
+    asked = {"video": video_sha256, "options": options.model_dump(mode="json")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

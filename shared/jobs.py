@@ -92,6 +92,9 @@ class Options(Contract):
     training_consent: Consent = False
     """Whether the people shown have agreed that faces cut from this video are used, without labels, to train later models. Without
     a yes they never are, and an analysis that is deleted is in no training data that is gathered from then on."""
+    keep_video: Consent = False
+    """Whether the video is kept for as long as the result: 7 days, or until the analysis is deleted. Without a yes it is deleted within
+    5 minutes of the end, unless `training_consent` takes it."""
 
     @field_validator("end_ms")  # and not of the whole: the error names the field
     @classmethod
@@ -172,8 +175,6 @@ class Job(Contract):
     """Digest of the uploaded video."""
     options: Options = Options()
     """As asked for on submission."""
-    keep_video: bool = False
-    """Whether the video is kept for as long as the result; else it is deleted within 5 minutes of the end."""
     state: JobState = JobState.QUEUED
     """Where the job is."""
     request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", examples=["6f1f7f0f9b5c4d0c8f9f0a1b2c3d4e5f"])] = ""

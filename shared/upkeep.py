@@ -86,7 +86,7 @@ def clear(videos: Videos, queue: UpkeepQueue, untidied: Untidied) -> bool:
 
 def keeps_video(job: Job) -> bool:
     """Consent to training is one to cut faces from the video, which takes the video."""
-    return job.keep_video or job.options.training_consent
+    return job.options.keep_video or job.options.training_consent
 
 
 def reconcile(videos: Videos, queue: UpkeepQueue, *, settled_s: float = 0.0) -> tuple[int, int]:

@@ -37,7 +37,7 @@ def digest_of(tenant: Tenant, key: str | None) -> str | None:
 
 def idempotency_of(job: Job, key: str | None) -> Idempotency | None:
     """`key` is a `digest_of`."""
-    return None if key is None else Idempotency(key=key, fingerprint=fingerprint(job.sha256, job.options, keep_video=job.keep_video))
+    return None if key is None else Idempotency(key=key, fingerprint=fingerprint(job.sha256, job.options))
 
 
 def answering(queue: GatewayQueue, key: str | None) -> AbstractAsyncContextManager[None]:

@@ -26,6 +26,9 @@ Post a video, and learn who was on screen, when, and which expression their face
 
 Which model judged, on what it was trained, how good it is and what it must not be used for is under `/v1/models`.
 
+A video is deleted within 5 minutes of the end unless `keep_video` or `training_consent` asked to keep it, and everything else, a kept
+video included, 7 days after the end, or by `DELETE` at any time.
+
 Times are integer milliseconds of media time, boxes are fractions of the upright frame, scores are 0 to 1 and sum to 1.
 A server that others can reach asks for an API key: send it as `Authorization: Bearer mien_...` with every request. A key belongs to a
 tenant, which sees its own analyses only, and its roles say what it may do; `RateLimit` says how much of it.

@@ -102,7 +102,7 @@ def test_the_record_of_a_finished_job_is_complete(mien, portrait):
     assert job["attempts"] == 1
     assert job["options"] == {
         "start_ms": 0, "end_ms": 1500, "sample_fps": 4, "min_face": 40, "max_faces": 32, "enhance": "auto", "model_version": None,
-        "training_consent": False,
+        "training_consent": False, "keep_video": False,
     }  # fmt: skip
     assert job["progress"] == {"stage": "done", "frames_done": 6, "frames_total": 6, "percent": 100, "seconds_left": 0}
     assert job["created_ms"] <= job["started_ms"] <= job["ended_ms"]

@@ -53,7 +53,7 @@ def test_how_it_was_written_down_makes_no_difference(gateway: Gateway) -> None:
     assert same(first, form)
 
 
-@pytest.mark.parametrize(("content", "params"), [(VIDEO + b"!", {}), (VIDEO, {"sample_fps": 5})])
+@pytest.mark.parametrize(("content", "params"), [(VIDEO + b"!", {}), (VIDEO, {"sample_fps": 5}), (VIDEO, {"keep_video": "true"})])
 def test_another_request_with_the_key_is_refused(gateway: Gateway, content: bytes, params: dict[str, Any]) -> None:
     first = ask(gateway, "k")
     refused = ask(gateway, "k", content, **params)

@@ -17,6 +17,7 @@ ASKED = {
     "max_faces": 3,
     "enhance": "never",
     "training_consent": True,
+    "keep_video": True,
 }
 
 Place = Literal["query", "body"]
@@ -52,7 +53,7 @@ def test_what_is_asked_for_is_echoed_kept_and_handed_to_the_worker(gateway: Gate
 
 def test_nothing_need_be_asked_for(gateway: Gateway) -> None:
     assert gateway.post()["options"] == Options().model_dump(mode="json")
-    assert Options().training_consent is False
+    assert Options().training_consent is Options().keep_video is False
 
 
 def test_some_may_be_in_the_query_and_others_in_the_form(gateway: Gateway) -> None:
@@ -119,10 +120,11 @@ def test_all_that_is_wrong_is_said_at_once(lasting_gateway: Gateway) -> None:
 
 
 @in_both_places
+@pytest.mark.parametrize("name", ["training_consent", "keep_video"])
 @pytest.mark.parametrize("value", ["1", "0", "yes", "on", "t", "True", "TRUE", "null", "", "true "])
-def test_consent_is_given_in_as_many_words_or_not_at_all(lasting_gateway: Gateway, place: Place, value: str) -> None:
-    ((field, _),) = refused(post(lasting_gateway, place, {"training_consent": value}))
-    assert field == f"{place}.training_consent"
+def test_consent_is_given_in_as_many_words_or_not_at_all(lasting_gateway: Gateway, place: Place, name: str, value: str) -> None:
+    ((field, _),) = refused(post(lasting_gateway, place, {name: value}))
+    assert field == f"{place}.{name}"
     assert lasting_gateway.settles_to_nothing()
 
 

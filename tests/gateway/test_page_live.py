@@ -96,19 +96,24 @@ def test_what_the_fold_says_is_asked_for(gateway: Gateway, page: Page, clip: Pat
     fill(page, **{"from": "1.25", "to": "2.5", "face": "40"})
     Select(page.one("#options [name=enhance]")).select_by_value("never")
     page.one("#options .consent span").click()  # the words are the box's label
-    expected = Options.model_validate({"start_ms": 1250, "end_ms": 2500, "min_face": 40, "enhance": "never", "training_consent": True})
-    assert chosen(page, gateway, clip).job.options == expected
+    page.one("#options .keep span").click()
+    asked = {"start_ms": 1250, "end_ms": 2500, "min_face": 40, "enhance": "never", "training_consent": True, "keep_video": True}
+    assert chosen(page, gateway, clip).job.options == Options.model_validate(asked)
 
 
-def test_consent_is_for_one_video_only(gateway: Gateway, page: Page, clip: Path) -> None:
+@pytest.mark.parametrize(
+    ("tick", "words", "option"),
+    [("consent", "may be used to train later models", "training_consent"), ("keep", "for as long as the result", "keep_video")],
+)
+def test_a_tick_is_for_one_video_only(gateway: Gateway, page: Page, clip: Path, tick: str, words: str, option: str) -> None:
     fill(page)
-    assert "may be used to train later models" in page.text("#options .consent")
-    assert not page.one("#options [name=consent]").is_selected()
-    page.one("#options [name=consent]").click()
-    assert chosen(page, gateway, clip).job.options.training_consent is True
-    assert not page.one("#options [name=consent]").is_selected()
+    assert words in page.text(f"#options .{tick}")
+    assert not page.one(f"#options [name={tick}]").is_selected()
+    page.one(f"#options [name={tick}]").click()
+    assert getattr(chosen(page, gateway, clip).job.options, option) is True
+    assert not page.one(f"#options [name={tick}]").is_selected()
     page.open()
-    assert chosen(page, gateway, clip).job.options.training_consent is False
+    assert getattr(chosen(page, gateway, clip).job.options, option) is False
 
 
 @pytest.mark.parametrize("values", [{"from": "3", "to": "2"}, {"to": "0"}, {"face": "19"}, {"from": "-1"}])

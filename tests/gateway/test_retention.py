@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.retention import Retention
 from services.gateway.uploads import UploadLimits
 from shared.videos import Videos
-from tests.gateway.conftest import MAX_BYTES, Gateway, running, soon
+from tests.gateway.conftest import MAX_BYTES, VIDEO, Gateway, running, soon
 from tests.gateway.results import result
 
 MINUTE_MS, DAY_MS = 60_000, 24 * 3600 * 1000
@@ -66,11 +67,30 @@ def url_of(raw: redis.Redis) -> str:
     return f"redis://{settings['host']}:{settings['port']}/{settings['db']}"
 
 
-def ended(gateway: Gateway) -> str:
+def ended(gateway: Gateway, **options: str) -> str:
     """The id of an analysis that has succeeded."""
-    posted = gateway.post()
+    posted = gateway.post(**options)
     gateway.succeed(result(posted["id"], 2))
     return str(posted["id"])
+
+
+def ended_by_tus(gateway: Gateway, **options: str) -> str:
+    """The same, by the other road."""
+    metadata = ",".join(f"{name} {b64encode(value.encode()).decode()}" for name, value in options.items())
+    headers = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    said = {**headers, "Upload-Length": str(len(VIDEO)), "Upload-Metadata": metadata}
+    upload = gateway.http.post("/v1/uploads", content=VIDEO, headers=said).raise_for_status().json()
+    job_id = str(upload["analysis"]).rpartition("/")[2]
+    gateway.succeed(result(job_id, 2))
+    return job_id
+
+
+def a_week_after_the_end(gateway: Gateway, raw: redis.Redis, job_id: str) -> None:
+    """Of a job whose folder was tidied: the end that is written there lies back as far, too."""
+    later(raw, gateway, 7 * DAY_MS)
+    end = gateway.data / "analyses" / job_id / "end.json"
+    written = str(raw.hget(f"mien:job:{job_id}", "ended_ms"))
+    end.write_text(end.read_text().replace(str(int(written) + 7 * DAY_MS), written))
 
 
 def names(gateway: Gateway, job_id: str) -> set[str]:
@@ -90,14 +110,31 @@ def test_after_seven_days_no_byte_is_left_and_the_id_is_gone(gateway: Gateway, r
     job_id = ended(gateway)
     later(raw, gateway, MINUTE_MS * 2)
     assert tended(gateway, raw, lambda: "end.json" in names(gateway, job_id))
-    later(raw, gateway, 7 * DAY_MS)
-    end = gateway.data / "analyses" / job_id / "end.json"
-    written = raw.hget(f"mien:job:{job_id}", "ended_ms")
-    end.write_text(end.read_text().replace(str(int(str(written)) + 7 * DAY_MS), str(written)))
+    a_week_after_the_end(gateway, raw, job_id)
     assert tended(gateway, raw, lambda: not gateway.files())
     answer = gateway.http.get(f"/v1/analyses/{job_id}")
     assert (answer.status_code, answer.json()["code"]) == (410, "gone")
     assert gateway.get("/v1/analyses")["analyses"] == []
+
+
+@pytest.mark.parametrize("road", [ended, ended_by_tus])
+def test_a_video_that_was_asked_to_be_kept_goes_with_its_result(gateway: Gateway, raw: redis.Redis, road: Callable[..., str]) -> None:
+    kept, other = road(gateway, keep_video="true"), road(gateway, keep_video="false")
+    later(raw, gateway, 5 * MINUTE_MS)
+    assert tended(gateway, raw, lambda: "end.json" in names(gateway, kept) and "video" not in names(gateway, other))
+    assert {"video", "result"} < names(gateway, kept)
+    assert gateway.get(f"/v1/analyses/{kept}")["options"]["keep_video"] is True
+    a_week_after_the_end(gateway, raw, kept)
+    assert tended(gateway, raw, lambda: not (gateway.data / "analyses" / kept).exists())
+
+
+def test_a_kept_video_is_deleted_on_request(gateway: Gateway, raw: redis.Redis) -> None:
+    job_id = ended(gateway, keep_video="true")
+    later(raw, gateway, 5 * MINUTE_MS)
+    assert tended(gateway, raw, lambda: "end.json" in names(gateway, job_id))
+    receipt = gateway.http.delete(f"/v1/analyses/{job_id}").json()
+    assert receipt["removed"]["video"] == len(VIDEO)
+    assert gateway.files() == []
 
 
 def test_an_upload_that_broke_off_is_gone_after_a_day(gateway: Gateway, raw: redis.Redis) -> None:

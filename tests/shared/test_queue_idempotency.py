@@ -179,7 +179,7 @@ def test_a_fingerprint_tells_what_was_asked_for_and_not_how() -> None:
     others = {
         fingerprint("0" * 64, Options(sample_fps=9)),
         fingerprint("1" * 64, Options()),
-        fingerprint("0" * 64, Options(), keep_video=True),
+        fingerprint("0" * 64, Options(keep_video=True)),
     }
     assert len({asked, *others}) == 4
 

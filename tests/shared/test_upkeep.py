@@ -344,11 +344,11 @@ def test_the_video_goes_after_the_end_and_the_result_stays(
     assert gateway.get(job.id).state == JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize("asked", [{"keep_video": True}, {"options": Options(training_consent=True)}])
+@pytest.mark.parametrize("asked", [Options(keep_video=True), Options(training_consent=True)])
 def test_a_video_is_kept_for_those_who_asked(
-    gateway: Gateway, worker: WorkerQueue, upkeep: UpkeepQueue, videos: Videos, asked: dict[str, object]
+    gateway: Gateway, worker: WorkerQueue, upkeep: UpkeepQueue, videos: Videos, asked: Options
 ) -> None:
-    job = accept(videos, gateway, new_job().model_copy(update=asked))
+    job = accept(videos, gateway, new_job().model_copy(update={"options": asked}))
     finish(videos, worker, claimed(worker))
     clear_ended(videos, upkeep, settled_s=0)
     assert videos.video(job.id).read_bytes() == b"video"
