@@ -31,7 +31,7 @@ from services.gateway.webhooks.sending import Sender
 from services.gateway.windows import Windows
 from services.web.app import assemble
 from services.web.background import background
-from services.web.bodies import BodyLimit
+from services.web.bodies import WholeBodies
 from services.web.catalogue import Catalogue, with_kinds
 from services.web.guard import Guard
 from shared.deliveries import Deliveries
@@ -141,8 +141,8 @@ def create_app(
         lifespan=lifespan,
         guard=guard,
         tracing=tracing,
+        bodies=WholeBodies(max_bytes=webhook_routes.MOST_BYTES, under=webhook_routes.router.prefix),
     )
     events.install(app)
-    app.add_middleware(BodyLimit, max_bytes=webhook_routes.MOST_BYTES, under=webhook_routes.router.prefix)
     app.add_middleware(Tus)
     return app

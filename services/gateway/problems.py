@@ -13,7 +13,7 @@ from services.gateway.tus.errors import (
     UploadNotFound,
 )
 from services.web import problems as web
-from services.web.errors import BodyTooLarge, DependencyUnavailable, RequestError, ValidationFailed
+from services.web.errors import DependencyUnavailable, RequestError, ValidationFailed
 from services.web.openapi import Responses, documented
 from services.web.problems import ExtensionStatus, Problems, Status
 from shared.errors import (
@@ -91,7 +91,6 @@ STATUS: Final[Mapping[type[MienError], Status]] = {
     ResultGone: HTTPStatus.GONE,
     TusVersionUnsupported: HTTPStatus.PRECONDITION_FAILED,
     UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     MediaEmpty: HTTPStatus.UNPROCESSABLE_ENTITY,
     WebhookUrlForbidden: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -18,6 +18,7 @@ from services.training.parts import Parts
 from services.training.problems import PROBLEMS
 from services.training.settings import ServiceSettings
 from services.web.app import assemble
+from services.web.bodies import WholeBodies
 from services.web.catalogue import Catalogue, with_kinds
 from services.web.guard import Guard
 from services.web.health import CHECK_TIMEOUT_S
@@ -63,7 +64,7 @@ def create_app(settings: ServiceSettings, *, stopping: threading.Event, guard: G
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(ledger.prepare)
         foreman = foreman_of(settings, ledger, publications)
-        queue = GatewayQueue(settings.redis_url)
+        queue = GatewayQueue(settings.redis())
         # Triton is a neighbour: no proxy that the environment may name leads to it.
         async with httpx.AsyncClient(base_url=settings.triton_http, timeout=CHECK_TIMEOUT_S, trust_env=False) as triton:
             app.state.parts = Parts(
@@ -95,7 +96,7 @@ def create_app(settings: ServiceSettings, *, stopping: threading.Event, guard: G
         metrics=metrics.requests,
         lifespan=lifespan,
         guard=guard,
-        max_body_bytes=1024 * 1024,
+        bodies=WholeBodies(max_bytes=1024 * 1024),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from services.training.schemas import Problem
 from services.web import problems as web
-from services.web.errors import BodyTooLarge, DependencyUnavailable, ValidationFailed
+from services.web.errors import DependencyUnavailable, ValidationFailed
 from services.web.openapi import Responses, documented
 from services.web.problems import Problems
 from shared.errors import (
@@ -31,7 +31,6 @@ from shared.jobs import JobState
 PROBLEMS: Final = Problems(
     statuses={
         **web.STATUSES,
-        BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         RunNotFound: HTTPStatus.NOT_FOUND,
         RunConflict: HTTPStatus.CONFLICT,
         RunMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -19,7 +19,7 @@ from services.training.schemas import (
     ReleaseItem,
     ReleaseList,
 )
-from services.web.errors import DependencyUnavailable, ValidationFailed
+from services.web.errors import BodyTooLarge, BodyTooSlow, DependencyUnavailable, ValidationFailed
 from services.web.guard import CHANGING, reader
 from shared import releases
 from shared.errors import (
@@ -105,7 +105,7 @@ async def read(version: Version, parts: Given) -> PublishedRelease:
                 }
             },
         },
-        **problems(RunNotFound, RunConflict, ValidationFailed, DependencyUnavailable, InsufficientStorage),
+        **problems(RunNotFound, RunConflict, ValidationFailed, BodyTooSlow, BodyTooLarge, DependencyUnavailable, InsufficientStorage),
     },
 )
 async def publish(wanted: PublicationRequest, response: Response, parts: Given) -> PublicationStatus:

@@ -15,7 +15,7 @@ from services.training.plans import require_known_names
 from services.training.problems import problems
 from services.training.schemas import EXAMPLE_RUN, RunItem, RunPage, TrainingRun
 from services.web import paging
-from services.web.errors import BodyTooLarge, DependencyUnavailable, ValidationFailed
+from services.web.errors import BodyTooLarge, BodyTooSlow, DependencyUnavailable, ValidationFailed
 from services.web.guard import CHANGING, reader
 from shared.errors import InsufficientStorage, RunConflict, RunMismatch, RunNotFound
 from shared.jobs import FINAL_STATES, JobState
@@ -66,7 +66,7 @@ LastEventId = Annotated[str | None, Header(description="`id` of the last event y
     status_code=HTTPStatus.ACCEPTED,
     responses={
         202: {"description": "The run is promised: it outlives this server.", "headers": LOCATION},
-        **problems(ValidationFailed, RunMismatch, BodyTooLarge, DependencyUnavailable, InsufficientStorage),
+        **problems(ValidationFailed, RunMismatch, BodyTooSlow, BodyTooLarge, DependencyUnavailable, InsufficientStorage),
     },
 )
 async def create(plan: Plan, response: Response, parts: Given, idempotency_key: IdempotencyKey = None) -> TrainingRun:

@@ -10,7 +10,7 @@ from starlette.types import Lifespan
 
 from services.web import problems as handlers
 from services.web.access import Access
-from services.web.bodies import BodyLimit
+from services.web.bodies import BodyLimit, WholeBodies
 from services.web.guard import Guard
 from services.web.lingering import LingeringClose
 from services.web.metrics import RequestMetrics
@@ -31,9 +31,9 @@ def assemble(
     lifespan: Lifespan[FastAPI],
     guard: Guard,
     tracing: Tracing | None = None,
-    max_body_bytes: int | None = None,
+    bodies: WholeBodies | None = None,
 ) -> FastAPI:
-    """The service as an ASGI app. `max_body_bytes` is for bodies that are read whole: one that is streamed has a limit of its own."""
+    """The service as an ASGI app. `bodies` is for those that are read whole: one that is streamed has limits of its own."""
     # FastAPI's own /docs is a page of links to a CDN, and stays blank where nothing but this server can be reached.
     app = FastAPIOffline(
         title=title,
@@ -49,8 +49,8 @@ def assemble(
         app.include_router(router)
     handlers.install(app, problems)
     app.add_middleware(Strangers, guard=guard)  # first, so innermost: nothing is asked of a body before it
-    if max_body_bytes is not None:
-        app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    if bodies is not None:
+        app.add_middleware(BodyLimit, bodies=bodies)
     app.add_middleware(Access, metrics=metrics, problems=problems, tracing=tracing or Untraced())
     app.add_middleware(LingeringClose)  # last, so outermost: it must see every answer
     app.openapi = partial(described, app, problems)  # type: ignore[method-assign]

@@ -51,6 +51,12 @@ class BodyTooLarge(RequestError):
     """The request's body is larger than the limit."""
 
 
+class BodyTooSlow(RequestError):
+    """The request's body arrives too slowly."""
+
+    retryable = True
+
+
 class ValidationFailed(RequestError):
     """A parameter or a field of the body is not valid.
 

@@ -21,6 +21,7 @@ from starlette.routing import Match
 
 from services.web.errors import (
     BodyTooLarge,
+    BodyTooSlow,
     DependencyUnavailable,
     Forbidden,
     MalformedRequest,
@@ -60,6 +61,8 @@ STATUSES: Final[Mapping[type[MienError], Status]] = {
     UseNotPermitted: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ValidationFailed: HTTPStatus.UNPROCESSABLE_ENTITY,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -74,7 +77,13 @@ RETRY_AFTER_S: Final[Mapping[type[MienError], int]] = {DependencyUnavailable: 5,
 HEADERS: Final[Mapping[type[MienError], Mapping[str, str]]] = {Unauthenticated: {"WWW-Authenticate": 'Bearer realm="mien"'}}
 """What else HTTP wants to be said."""
 
-OF_STATUS: Final[Mapping[int, type[MienError]]] = {401: Unauthenticated, 404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
+OF_STATUS: Final[Mapping[int, type[MienError]]] = {
+    401: Unauthenticated,
+    404: NotFound,
+    405: MethodNotAllowed,
+    408: BodyTooSlow,
+    413: BodyTooLarge,
+}
 """What FastAPI and Starlette mean by the statuses they raise themselves."""
 
 

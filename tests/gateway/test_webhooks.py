@@ -364,10 +364,11 @@ def test_what_is_not_valid_is_said(telling: Gateway, body: bytes) -> None:
     assert (response.status_code, response.json()["code"]) == (422, "validation-failed")
 
 
-def test_a_body_has_a_size(telling: Gateway) -> None:
+def test_a_body_has_a_size(telling: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     body = b'{"url": "' + b"x" * 20_000 + b'"}'
     response = telling.http.post("/v1/webhooks", content=body, headers={"Content-Type": "application/json"})
     assert (response.status_code, response.json()["code"]) == (413, "body-too-large")
+    assert "unhandled error" not in caplog.text
 
 
 @pytest.mark.parametrize("webhook_id", ["wh_" + 32 * "0", "wh_1", "..%2F..%2Fetc", "*"])

@@ -57,3 +57,14 @@ def test_a_strangers_plan_is_not_even_read(http: httpx.Client, asked: Callers) -
             assert answer(who, body) == (401, "unauthenticated")
     assert answer("publisher", b"{not json") == (422, "validation-failed")
     assert answer("publisher", b" " * (2 * 1024 * 1024)) == (413, "body-too-large")
+
+
+def test_requests_are_counted_for_ops_to_see_as_the_gateways_are(http: httpx.Client, asked: Callers) -> None:
+    assert http.get("/v1/runs/000000").status_code == 401
+    assert http.get("/v1/runs/000000", headers=asked.headers["ops"]).status_code == 404
+    assert [http.get("/metrics", headers=asked.headers[who]).status_code for who in ("nobody", "client", "publisher")] == [401, 403, 403]
+    text = http.get("/metrics", headers=asked.headers["ops"]).text
+    for status in (401, 404):
+        assert f'mien_training_requests_total{{method="GET",route="/v1/runs/{{run_id}}",status="{status}"}} 1.0' in text
+    assert 'mien_training_request_seconds_count{method="GET",route="/v1/runs/{run_id}"} 2.0' in text
+    assert 'mien_training_problems_total{code="unauthenticated"}' in text

@@ -1,21 +1,26 @@
 """A small service of another kind, on what all services share: its own errors, its own fields, its own metrics."""
 
+import asyncio
 import logging
+import socket
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import APIRouter, Body, FastAPI, Response
+from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import Field
 
 from services.web import schemas
 from services.web.app import assemble
+from services.web.bodies import WholeBodies
 from services.web.catalogue import Catalogue
-from services.web.errors import BodyTooLarge, DependencyUnavailable, RequestError
+from services.web.errors import DependencyUnavailable, RequestError
 from services.web.guard import Guard
 from services.web.health import readiness
 from services.web.metrics import RequestMetrics
@@ -23,7 +28,7 @@ from services.web.openapi import documented
 from services.web.problems import RETRY_AFTER_S, STATUSES, Problems
 from services.web.schemas import Readiness
 from shared.errors import DataUnusable, InsufficientStorage, QueueUnavailable, StorageError
-from tests.web_server import listening
+from tests.web_server import Listening, listening
 
 
 class TeaOnly(RequestError):
@@ -43,7 +48,7 @@ class Problem(schemas.Problem):
 
 
 PROBLEMS = Problems(
-    statuses={**STATUSES, TeaOnly: HTTPStatus.IM_A_TEAPOT, BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE},
+    statuses={**STATUSES, TeaOnly: HTTPStatus.IM_A_TEAPOT},
     retry_after_s={**RETRY_AFTER_S, TeaOnly: 7},
     shape=Problem,
     examples={TeaOnly: {"drink": "coffee"}},
@@ -55,6 +60,10 @@ RAISED = {
     "storage": StorageError("/secret/path"),
     "disk": InsufficientStorage("/secret/path"),
 }
+
+WITHIN_S = 1.0
+"""For a body that is read whole."""
+ECHO = b"POST /v1/echo HTTP/1.1\r\nHost: pot\r\nContent-Type: application/json\r\n"
 
 router = APIRouter()
 
@@ -74,6 +83,16 @@ async def kept(response: Response) -> str:
 @router.post("/v1/echo")
 async def echo(words: Annotated[list[str], Body()]) -> list[str]:
     return words
+
+
+@router.get("/v1/drops")
+async def drops() -> StreamingResponse:
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await asyncio.sleep(WITHIN_S / 2)
+            yield b"drop"
+
+    return StreamingResponse(slowly())
 
 
 @router.get("/readyz/{broken}")
@@ -112,13 +131,19 @@ def app(registry: CollectorRegistry) -> FastAPI:
         metrics=RequestMetrics("pot", registry),
         lifespan=lifespan,
         guard=Guard(),
-        max_body_bytes=1000,
+        bodies=WholeBodies(max_bytes=1000, within_s=WITHIN_S),
     )
 
 
 @pytest.fixture(scope="module")
-def http(app: FastAPI) -> Iterator[httpx.Client]:
-    with listening(app) as service, httpx.Client(base_url=service.url, trust_env=False) as client:
+def service(app: FastAPI) -> Iterator[Listening]:
+    with listening(app) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def http(service: Listening) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, trust_env=False) as client:
         yield client
 
 
@@ -187,6 +212,42 @@ def test_a_body_of_unknown_length_is_limited_too(http: httpx.Client) -> None:
 
     response = http.post("/v1/echo", content=pieces(), headers={"Content-Type": "application/json"})
     assert (response.status_code, response.json()["code"]) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 900\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+def test_a_body_that_comes_byte_by_byte_is_not_waited_for(service: Listening, framing: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    byte = b"1\r\nx\r\n" if b"chunked" in framing else b"x"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(ECHO + framing)
+        connection.settimeout(0.05)
+        answer, began = b"", time.monotonic()
+        while not answer:
+            connection.sendall(byte)
+            with suppress(TimeoutError):
+                answer = connection.recv(65_536)
+        assert time.monotonic() - began > WITHIN_S * 0.9
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"code":"body-too-slow"' in answer
+        assert b"connection: close" in answer.lower()
+        connection.settimeout(20)
+        with suppress(ConnectionResetError):
+            while connection.recv(65_536):
+                """Until it is hung up on."""
+    assert "unhandled error" not in caplog.text
+
+
+def test_a_body_that_takes_a_while_is_read(service: Listening) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(ECHO + b"Content-Length: 5\r\n\r\n")
+        for byte in b'["a"]':
+            time.sleep(WITHIN_S / 20)
+            connection.sendall(bytes([byte]))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_answer_to_a_whole_body_may_take_longer_than_its_body_may(http: httpx.Client) -> None:
+    with http.stream("GET", "/v1/drops") as response:
+        assert b"".join(response.iter_raw()) == b"drop" * 3
 
 
 def test_the_api_is_not_cached_unless_a_route_says_so(http: httpx.Client) -> None:

@@ -33,7 +33,7 @@ from services.gateway.webhooks.schemas import (
 )
 from services.gateway.webhooks.signing import new_secret, rotated
 from services.web import paging
-from services.web.errors import BodyTooLarge, DependencyUnavailable, MalformedRequest, ValidationFailed
+from services.web.errors import BodyTooLarge, BodyTooSlow, DependencyUnavailable, MalformedRequest, ValidationFailed
 from services.web.guard import client
 from services.web.naming import one
 from shared.deliveries import Attempt, Delivery, DeliveryState, Outcome
@@ -87,7 +87,7 @@ def answers(example: Any, *errors: Any, status: HTTPStatus = HTTPStatus.OK, **mo
     status_code=HTTPStatus.CREATED,
     responses=answers(
         EXAMPLE_SECRET,
-        *(MalformedRequest, BodyTooLarge, ValidationFailed, WebhookUrlForbidden, QuotaExceeded, InsufficientStorage),
+        *(MalformedRequest, BodyTooSlow, BodyTooLarge, ValidationFailed, WebhookUrlForbidden, QuotaExceeded, InsufficientStorage),
         status=HTTPStatus.CREATED,
         description="The webhook, and its secret.",
         headers={"Location": {"description": "The webhook.", "schema": {"type": "string", "examples": [webhook_path(EXAMPLE_ID)]}}},
