@@ -9,7 +9,7 @@ from pathlib import Path
 from services.preprocess.decode.decoding import decoded
 from services.preprocess.decode.limits import Limits
 from services.preprocess.faces.search import FaceDetector
-from services.preprocess.frontend import FrontEnd, in_batches
+from services.preprocess.frontend import FrontEnd
 from services.preprocess.judge.classifier import Classifier
 from services.preprocess.judge.judging import Judging
 from services.preprocess.judge.sightings import Sightings
@@ -53,8 +53,8 @@ def analyze(
             progress = watch.progress(done=judging.frames_judged, expected=sightings.frames_sampled)
             listener.progress(progress.model_copy(update={"stage": Stage.CLASSIFYING}))
 
-        for batch in in_batches(watch.timed("decode", source.frames())):
-            for frame, crops in zip(batch, front.crops(batch), strict=True):
+        for batch in front.batches(watch.timed("decode", source.frames())):
+            for frame, crops in zip(batch.frames, front.crops(batch), strict=True):
                 if windows := judging.send(crops, pts_ms=frame.pts_ms, ask=analysing):
                     listener.windows(windows)
             analysing()

@@ -22,9 +22,25 @@ from shared.jobs import Enhance, Options
 from shared.results import Enhancement
 
 FRAMES_PER_BATCH: Final = 16
-"""Sampled frames in memory at a time, and about as many faces as one request to the model holds."""
+"""Sampled frames in memory at a time, beside the one that follows them, and about as many faces as one request to the model holds."""
 BYTES_PER_BATCH: Final = 64 * 2**20
 """Bounds what a batch of large frames takes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LitFrame(Frame):
+    """A sampled frame as faces are searched for in it."""
+
+    brightened: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Frames that are searched together, in order of time."""
+
+    frames: Sequence[LitFrame]
+    following: LitFrame | None
+    """The one after them, by which a flash in the last of them is told from a cut; None at the end of the video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +83,19 @@ class FrontEnd:
         """The tracks that a later frame may still continue."""
         return self._tracker.followed
 
-    def crops(self, frames: Sequence[Frame]) -> Iterator[list[Crop]]:
+    def batches(self, frames: Iterable[Frame]) -> Iterator[Batch]:
+        """The frames as `crops` takes them, the dark ones brightened. Reads one frame ahead of each batch."""
+        return in_batches(map(self._lit, frames))
+
+    def crops(self, batch: Batch) -> Iterator[list[Crop]]:
         """The faces of each frame that are fit to be judged."""
-        with self._watch("enhance"):
-            bright = self._brightening.frames([frame.rgb_hwc for frame in frames])
+        frames = batch.frames
         with self._watch("detect"):
-            found = self._search(frames[0]).look(bright, [frame.pts_ms for frame in frames])
-        for frame, rgb_hwc, seen in zip(frames, bright, found, strict=True):
+            pixels, times = [frame.rgb_hwc for frame in frames], [frame.pts_ms for frame in frames]
+            found = self._search(frames[0]).look(pixels, times, following=batch.following)
+        for frame, seen in zip(frames, found, strict=True):
             with self._watch("enhance"):
-                clear = self._lit(frame, rgb_hwc, seen)
+                clear = self._cleared(frame, seen)
             with self._watch("follow"):
                 crops = list(self._fit(frame.pts_ms, clear, seen))
             yield crops
@@ -91,11 +111,16 @@ class FrontEnd:
             self._searching = self._detector.searching(frame_size=(width, height), min_face_px=self._options.min_face)
         return self._searching
 
-    def _lit(self, frame: Frame, rgb_hwc: Pixels, seen: Seen) -> Pixels:
+    def _lit(self, frame: Frame) -> LitFrame:
+        with self._watch("enhance"):
+            (bright,) = self._brightening.frames([frame.rgb_hwc])
+        return LitFrame(pts_ms=frame.pts_ms, rgb_hwc=bright, brightened=bright is not frame.rgb_hwc)
+
+    def _cleared(self, frame: LitFrame, seen: Seen) -> Pixels:
         """A frame that was bright enough as a whole may hold faces in deep shade. One that has been brightened as asked is done."""
-        if self._options.enhance is not Enhance.AUTO or rgb_hwc is not frame.rgb_hwc or not seen.faces:
-            return rgb_hwc
-        return self._brightening.faces(rgb_hwc, np.stack([face.box_xyxy for face in seen.faces]))
+        if self._options.enhance is not Enhance.AUTO or frame.brightened or not seen.faces:
+            return frame.rgb_hwc
+        return self._brightening.faces(frame.rgb_hwc, np.stack([face.box_xyxy for face in seen.faces]))
 
     def _fit(self, pts_ms: int, rgb_hwc: Pixels, seen: Seen) -> Iterator[Crop]:
         """Give each face its track, and cut the largest of those that can be judged: one that cannot takes nobody's place."""
@@ -120,15 +145,19 @@ class FrontEnd:
         return reason is None
 
 
-def in_batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    batch: list[Frame] = []
+def in_batches(frames: Iterable[LitFrame]) -> Iterator[Batch]:
+    gathered: list[LitFrame] = []
     for frame in frames:
-        batch.append(frame)
-        if len(batch) == FRAMES_PER_BATCH or sum(each.rgb_hwc.nbytes for each in batch) >= BYTES_PER_BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        if is_full(gathered):
+            yield Batch(frames=gathered, following=frame)
+            gathered = []
+        gathered.append(frame)
+    if gathered:
+        yield Batch(frames=gathered, following=None)
+
+
+def is_full(frames: Sequence[LitFrame]) -> bool:
+    return len(frames) >= FRAMES_PER_BATCH or sum(frame.rgb_hwc.nbytes for frame in frames) >= BYTES_PER_BATCH
 
 
 def fractions(face: Face, rgb_hwc: Pixels) -> tuple[float, float, float, float]:

@@ -1,16 +1,16 @@
 """From frames to crops, with the real detector: whose place is whose, what is brightened, and how much is in memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
-from skimage.data import astronaut
+from skimage.data import astronaut, coffee
 
 from services.preprocess import frontend
 from services.preprocess.decode.frames import Frame
 from services.preprocess.faces.search import FaceDetector
-from services.preprocess.frontend import FRAMES_PER_BATCH, Crop, FrontEnd, in_batches
+from services.preprocess.frontend import FRAMES_PER_BATCH, Batch, Crop, FrontEnd, LitFrame, in_batches
 from services.preprocess.judge.sightings import Sightings
 from services.preprocess.light.lowlight import Lowlight
 from shared.jobs import Options
@@ -59,7 +59,7 @@ def video(picture: np.ndarray, *, frames: int = 3) -> list[Frame]:
 
 
 def crops(front: FrontEnd, frames: Sequence[Frame]) -> list[Crop]:
-    return [crop for of_frame in front.crops(frames) for crop in of_frame]
+    return [crop for batch in front.batches(frames) for of_frame in front.crops(batch) for crop in of_frame]
 
 
 LARGE_BLURRED = (PORTRAIT.filter(ImageFilter.GaussianBlur(7)), (0, 20))
@@ -108,15 +108,62 @@ def test_a_frame_in_the_light_is_left_alone(front: Front) -> None:
 
 
 def test_a_batch_is_so_many_frames() -> None:
-    frames = video(np.zeros((2, 2, 3), np.uint8), frames=2 * FRAMES_PER_BATCH + 1)
+    frames = black(2 * FRAMES_PER_BATCH + 1)
     batches = list(in_batches(frames))
-    assert [len(batch) for batch in batches] == [FRAMES_PER_BATCH, FRAMES_PER_BATCH, 1]
-    assert [frame for batch in batches for frame in batch] == frames
+    assert sizes_of(batches) == [FRAMES_PER_BATCH, FRAMES_PER_BATCH, 1]
+    assert [frame for batch in batches for frame in batch.frames] == frames
     assert list(in_batches([])) == []
+
+
+def test_a_batch_knows_what_follows_it() -> None:
+    batches = list(in_batches(black(2 * FRAMES_PER_BATCH)))
+    assert [batch.following for batch in batches] == [batches[1].frames[0], None]
+
+
+def test_one_frame_is_read_ahead_and_no_more() -> None:
+    frames = iter(black(3 * FRAMES_PER_BATCH))
+    next(in_batches(frames))
+    assert len(list(frames)) == 2 * FRAMES_PER_BATCH - 1
 
 
 @pytest.mark.parametrize(("most_bytes", "sizes"), [(12, [1, 1, 1, 1, 1]), (13, [2, 2, 1]), (36, [3, 2]), (1, [1, 1, 1, 1, 1])])
 def test_a_batch_of_large_frames_is_so_many_bytes(monkeypatch: pytest.MonkeyPatch, most_bytes: int, sizes: list[int]) -> None:
     """A frame is 12 bytes; it is in a batch, however large it is."""
     monkeypatch.setattr(frontend, "BYTES_PER_BATCH", most_bytes)
-    assert [len(batch) for batch in in_batches(video(np.zeros((2, 2, 3), np.uint8), frames=5))] == sizes
+    assert sizes_of(in_batches(black(5))) == sizes
+
+
+def black(count: int) -> list[LitFrame]:
+    return [
+        LitFrame(pts_ms=frame.pts_ms, rgb_hwc=frame.rgb_hwc, brightened=False)
+        for frame in video(np.zeros((2, 2, 3), np.uint8), frames=count)
+    ]
+
+
+def sizes_of(batches: Iterable[Batch]) -> list[int]:
+    return [len(batch.frames) for batch in batches]
+
+
+SIZES_AND_PLACES = [(size, place) for size in (1, 2, 3, 7, FRAMES_PER_BATCH) for place in (size - 1, size) if place]
+"""Of batches, and of a frame: the last of the first batch or the first of the second."""
+
+
+@pytest.mark.parametrize(("size", "place"), SIZES_AND_PLACES)
+def test_a_flash_ends_no_track_wherever_in_a_batch_it_is(front: Front, monkeypatch: pytest.MonkeyPatch, size: int, place: int) -> None:
+    monkeypatch.setattr(frontend, "FRAMES_PER_BATCH", size)
+    still, flash = scene((PORTRAIT, (100, 20))), np.asarray(Image.fromarray(coffee()).resize((WIDTH, HEIGHT)))
+    one, _ = front(min_face=60)
+    found = crops(one, [Frame(pts_ms=125 * index, rgb_hwc=flash if index == place else still) for index in range(size + 3)])
+    assert [(crop.frame, crop.track) for crop in found] == [(index, 1) for index in range(size + 3) if index != place]
+
+
+@pytest.mark.parametrize(("size", "place"), SIZES_AND_PLACES)
+def test_a_cut_ends_a_track_wherever_in_a_batch_it_is(front: Front, monkeypatch: pytest.MonkeyPatch, size: int, place: int) -> None:
+    """The same face in the same place, before something else."""
+    monkeypatch.setattr(frontend, "FRAMES_PER_BATCH", size)
+    small, other = PORTRAIT.resize((186, 150)), Image.fromarray(coffee()).resize((WIDTH, HEIGHT))
+    other.paste(small, (100, 20))
+    one, _ = front(min_face=40)
+    pictures = [scene((small, (100, 20)))] * place + [np.asarray(other)] * (size + 3 - place)
+    found = crops(one, [Frame(pts_ms=125 * index, rgb_hwc=picture) for index, picture in enumerate(pictures)])
+    assert [(crop.frame, crop.track) for crop in found] == [(index, 1 if index < place else 2) for index in range(size + 3)]

@@ -15,6 +15,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from services.preprocess.decode.frames import Frame
+
 LONGER_SIDE: Final = 32
 """Of the grey picture, in pixels."""
 SAMPLES_PER_PIXEL: Final = 3
@@ -65,42 +67,33 @@ class Cuts:
     """Watches the frames of one video, all of one size and in order of time."""
 
     def __init__(self) -> None:
-        self._last: Glance | None = None
-        self._before_cut: Glance | None = None
+        self._shot: Glance | None = None
+        """The last frame that showed the shot that goes on."""
 
-    def among(self, frames_rgb: Sequence[NDArray[np.uint8]], pts_ms: Sequence[int]) -> list[bool]:
+    def among(self, frames_rgb: Sequence[NDArray[np.uint8]], pts_ms: Sequence[int], *, following: Frame | None = None) -> list[bool]:
         """Which frames, (H, W, 3), are the first of a new shot. The first of the video is not.
 
-        A flash in the last of these frames looks like a cut, since what follows is not known yet; the frame after it then does not. So the
-        flash ends tracks there, and in the middle of a batch it does not: what comes of a video depends on its batches in this one way.
-        To wait for a sample more would hold back whole batches, and to tell late would give the first face of every such shot to another.
+        `following` is the first frame of the next call, None if there is none: whether the last of these frames is a flash can be told by
+        that one alone. So it makes no difference in which batches a video is watched.
         """
-        cuts: list[bool] = []
-        for rgb_hwc, at_ms in zip(frames_rgb, pts_ms, strict=True):
-            glance = Glance.at(rgb_hwc, at_ms)
-            if self._is_back(glance):
-                cuts[-1:] = [False] * len(cuts[-1:])
-                cuts.append(False)
-            else:
-                cuts.append(self._begins(glance))
-        return cuts
+        glances = [Glance.at(rgb_hwc, at_ms) for rgb_hwc, at_ms in zip(frames_rgb, pts_ms, strict=True)]
+        after = Glance.at(following.rgb_hwc, following.pts_ms) if following else None
+        return [self._begins(glance, after=after) for glance, after in zip(glances, [*glances[1:], after], strict=False)]
 
-    def _is_back(self, glance: Glance) -> bool:
-        """Whether the frame before was only a flash."""
-        before, self._before_cut = self._before_cut, None
-        if before is None or glance.pts_ms - before.pts_ms > FLASH_MS or glance.blank or not glance.continues(before):
-            return False
-        self._last = glance
-        return True
-
-    def _begins(self, glance: Glance) -> bool:
+    def _begins(self, glance: Glance, *, after: Glance | None) -> bool:
+        """Whether a shot begins with this frame. What is passed over, a blank frame or a flash, is nothing that others are held to."""
         if glance.blank:
             return False
-        last, self._last = self._last, glance
-        if last is None or glance.continues(last):
+        cut = self._shot is not None and not glance.continues(self._shot)
+        if cut and after is not None and self._is_back(after):
             return False
-        self._before_cut = last
-        return True
+        self._shot = glance
+        return cut
+
+    def _is_back(self, glance: Glance) -> bool:
+        """Whether a frame shows the shot again a moment later, so that what came between was only a flash."""
+        shot = self._shot
+        return shot is not None and glance.pts_ms - shot.pts_ms <= FLASH_MS and not glance.blank and glance.continues(shot)
 
 
 def shrunk(grey: Grey, factor: int) -> Grey:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.preprocess.decode.frames import Frame
 from services.preprocess.faces.boxes import Boxes, Located, agreed, joined_faces, overlap_of_smaller
 from services.preprocess.faces.cuts import Cuts
 from services.preprocess.faces.face import Face
@@ -100,7 +101,7 @@ class FaceDetector:
 
 
 @dataclass(kw_only=True)
-class Look:
+class Draft:
     """One frame of a batch, and what has been found in it so far."""
 
     frame: Tensor
@@ -126,27 +127,32 @@ class FaceSearch:
         self._frames_since_scan = 0
         self._scans_owed = 0
 
-    def look(self, frames_rgb: Sequence[Pixels], pts_ms: Sequence[int]) -> list[Seen]:
-        """What is in each frame. Frames are uint8 (H, W, 3) RGB of the size that was said, ValueError otherwise; times are media time."""
-        looks = self._begun(frames_rgb, pts_ms)
-        for index, look in enumerate(looks):
-            fresh = self._search(look)
-            if len(fresh) and not look.cut:
-                self._follow_back(fresh, look.pts_ms, looks[:index])
-        return [self._seen(look) for look in looks]
+    def look(self, frames_rgb: Sequence[Pixels], pts_ms: Sequence[int], *, following: Frame | None = None) -> list[Seen]:
+        """What is in each frame. Frames are uint8 (H, W, 3) RGB of the size that was said, ValueError otherwise; times are media time.
 
-    def _begun(self, frames_rgb: Sequence[Pixels], pts_ms: Sequence[int]) -> list[Look]:
-        for frame in frames_rgb:
-            if frame.shape != (self._frame_size[1], self._frame_size[0], 3):
-                raise ValueError(f"the frames of this video are {self._frame_size[0]} x {self._frame_size[1]}, not {frame.shape}")
+        `following` is the first frame of the next batch, None at the end: it says whether the last of these is the first of a new shot.
+        """
+        self._check_sizes(frames_rgb)
+        drafts = self._begun(frames_rgb, pts_ms, self._cuts.among(frames_rgb, pts_ms, following=following))
+        for index, draft in enumerate(drafts):
+            fresh = self._search(draft)
+            if len(fresh) and not draft.cut:
+                self._follow_back(fresh, draft.pts_ms, drafts[:index])
+        return [self._seen(draft) for draft in drafts]
+
+    def _begun(self, frames_rgb: Sequence[Pixels], pts_ms: Sequence[int], cuts: Sequence[bool]) -> list[Draft]:
         frames = [self._networks.frame_tensor(frame) for frame in frames_rgb]
-        cuts = self._cuts.among(frames_rgb, pts_ms)
         planned = self._planned(cuts, pts_ms)
         proposed = dict(zip(planned, self._proposed([frames[index] for index in planned]), strict=True))
         return [
-            Look(frame=frame, pts_ms=at_ms, cut=cut, proposed=proposed.get(index), faces=Located.none())
+            Draft(frame=frame, pts_ms=at_ms, cut=cut, proposed=proposed.get(index), faces=Located.none())
             for index, (frame, at_ms, cut) in enumerate(zip(frames, pts_ms, cuts, strict=True))
         ]
+
+    def _check_sizes(self, frames_rgb: Sequence[Pixels]) -> None:
+        for frame in frames_rgb:
+            if frame.shape != (self._frame_size[1], self._frame_size[0], 3):
+                raise ValueError(f"the frames of this video are {self._frame_size[0]} x {self._frame_size[1]}, not {frame.shape}")
 
     def _planned(self, cuts: Sequence[bool], pts_ms: Sequence[int]) -> list[int]:
         """The frames of a batch that are scanned whatever is seen in them."""
@@ -164,54 +170,54 @@ class FaceSearch:
         boxes = self._networks.propose(frames, min_face_px=self._min_face_px)
         return [boxes.of_frame(number) for number in range(len(frames))]
 
-    def _search(self, look: Look) -> Located:
+    def _search(self, draft: Draft) -> Located:
         """Find the faces of the next frame. Returns those that only a scan could find."""
-        before = Followed.nobody() if look.cut else self._followed
-        look.faces = self._located(look, before)
-        if look.proposed is None and (self._scans_owed or before.lost(look.faces, least_confidence=WORTH_A_SCAN)):
-            (look.proposed,) = self._proposed([look.frame])
-        fresh = self._new(look, look.proposed) if look.proposed is not None else Located.none()
-        look.faces = largest(joined_faces([look.faces, fresh]))
-        self._note(look, lost=before.lost(look.faces, least_confidence=WORTH_A_SCAN))
-        self._followed = before.seen(look.faces.picked(slice(MAX_FACES)), look.pts_ms)
+        before = Followed.nobody() if draft.cut else self._followed
+        draft.faces = self._located(draft, before)
+        if draft.proposed is None and (self._scans_owed or before.lost(draft.faces, least_confidence=WORTH_A_SCAN)):
+            (draft.proposed,) = self._proposed([draft.frame])
+        fresh = self._new(draft, draft.proposed) if draft.proposed is not None else Located.none()
+        draft.faces = largest(joined_faces([draft.faces, fresh]))
+        self._note(draft, lost=before.lost(draft.faces, least_confidence=WORTH_A_SCAN))
+        self._followed = before.seen(draft.faces.picked(slice(MAX_FACES)), draft.pts_ms)
         return fresh
 
-    def _located(self, look: Look, followed: Followed) -> Located:
+    def _located(self, draft: Draft, followed: Followed) -> Located:
         """Those of the followed faces that are in the frame."""
-        guesses = Boxes.in_one_frame(followed.guesses(look.pts_ms))
-        return agreed(self._networks.locate([look.frame], self._networks.refine([look.frame], guesses)))
+        guesses = Boxes.in_one_frame(followed.guesses(draft.pts_ms))
+        return agreed(self._networks.locate([draft.frame], self._networks.refine([draft.frame], guesses)))
 
-    def _new(self, look: Look, proposed: Boxes) -> Located:
+    def _new(self, draft: Draft, proposed: Boxes) -> Located:
         """What a scan finds beside the faces that are known, which need not be judged again from every side."""
-        refined = self._networks.refine([look.frame], proposed.picked(elsewhere(proposed, look.faces)))
-        found = agreed(self._networks.locate([look.frame], refined.picked(elsewhere(refined, look.faces))))
-        return found.picked(elsewhere(found.boxes, look.faces))
+        refined = self._networks.refine([draft.frame], proposed.picked(elsewhere(proposed, draft.faces)))
+        found = agreed(self._networks.locate([draft.frame], refined.picked(elsewhere(refined, draft.faces))))
+        return found.picked(elsewhere(found.boxes, draft.faces))
 
-    def _follow_back(self, fresh: Located, at_ms: int, earlier: Sequence[Look]) -> None:
+    def _follow_back(self, fresh: Located, at_ms: int, earlier: Sequence[Draft]) -> None:
         """Find faces that a scan was the first to see in the frames before it, too, as far back as the last scan."""
         followed = Followed.nobody().seen(fresh, at_ms)
-        for look in reversed(earlier):
-            found = self._located(look, followed) if look.proposed is None else Located.none()
-            found = found.picked(elsewhere(found.boxes, look.faces))
+        for draft in reversed(earlier):
+            found = self._located(draft, followed) if draft.proposed is None else Located.none()
+            found = found.picked(elsewhere(found.boxes, draft.faces))
             if not len(found):
                 return
-            look.faces = largest(joined_faces([look.faces, found]))
-            followed = followed.seen(found, look.pts_ms)
+            draft.faces = largest(joined_faces([draft.faces, found]))
+            followed = followed.seen(found, draft.pts_ms)
 
-    def _note(self, look: Look, *, lost: bool) -> None:
-        scanned = look.proposed is not None
+    def _note(self, draft: Draft, *, lost: bool) -> None:
+        scanned = draft.proposed is not None
         self._frames_since_scan = 0 if scanned else self._frames_since_scan + 1
-        self._scanned_ms = look.pts_ms if scanned else self._scanned_ms
+        self._scanned_ms = draft.pts_ms if scanned else self._scanned_ms
         self._scans_owed = self._schedule.after_loss if lost else max(0, self._scans_owed - scanned)
 
-    def _seen(self, look: Look) -> Seen:
-        shown = look.faces.picked(slice(self._max_faces))
+    def _seen(self, draft: Draft) -> Seen:
+        shown = draft.faces.picked(slice(self._max_faces))
         columns = zip(shown.boxes.xyxy, shown.landmarks_xy, shown.boxes.scores.tolist(), strict=True)
         return Seen(
             faces=tuple(Face(box_xyxy=box, landmarks_xy=points, confidence=min(1.0, score)) for box, points, score in columns),
-            more=len(look.faces) - len(shown),
-            cut=look.cut,
-            scanned=look.proposed is not None,
+            more=len(draft.faces) - len(shown),
+            cut=draft.cut,
+            scanned=draft.proposed is not None,
         )
 
 

@@ -10,7 +10,7 @@ from services.preprocess.decode.frames import Frame
 from services.preprocess.faces.landmarks import FacePictures, mean_landmarks
 from services.preprocess.faces.regions import Pixels, face_tensor
 from services.preprocess.faces.search import FaceDetector
-from services.preprocess.frontend import FrontEnd, in_batches
+from services.preprocess.frontend import FrontEnd
 from services.preprocess.harvest.material import Clip, Footage, Picture, Tally
 from services.preprocess.harvest.strip import Strip, Strips
 from services.preprocess.judge.sightings import LEAST_SIGHTINGS, Sightings
@@ -133,7 +133,7 @@ class FootageCutter:
     def _finished(self, frames: Iterator[Frame], sightings: Sightings, *, longest_ms: int | None) -> Iterator[Strip]:
         front = FrontEnd(detector=self.detector, lowlight=self.lowlight, options=self.options, size=self.size, sightings=sightings)
         running = Strips(most=self.most, longest_ms=longest_ms)
-        for batch in in_batches(frames):
+        for batch in front.batches(frames):
             for crops in front.crops(batch):
                 for crop in crops:
                     yield from running.add(crop)

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut, chelsea, coffee
 
+from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.video import open_video
 from services.preprocess.faces.cuts import Cuts
 
@@ -34,6 +37,18 @@ def mixed(one, other, share):
 
 def cuts(pictures, *, every_ms=EVERY_MS):
     found = Cuts().among(pictures, [every_ms * index for index in range(len(pictures))])
+    return [index for index, cut in enumerate(found) if cut]
+
+
+def cuts_in_batches(pictures, times, sizes):
+    """Which frames begin a shot when they are watched so many at a time, the last size again and again."""
+    watching, found, sizes = Cuts(), [], iter(sizes)
+    size = next(sizes)
+    while (begin := len(found)) < len(pictures):
+        end = begin + size
+        following = Frame(pts_ms=times[end], rgb_hwc=pictures[end]) if end < len(pictures) else None
+        found += watching.among(pictures[begin:end], times[begin:end], following=following)
+        size = next(sizes, size)
     return [index for index, cut in enumerate(found) if cut]
 
 
@@ -82,11 +97,38 @@ def test_one_frame_of_something_else_is_no_cut(flash):
     assert cuts([still, still, flash, still, still]) == []
 
 
-def test_a_flash_at_the_end_of_a_batch_is_one_cut_at_most():
-    """What follows is not known there, unlike in the middle of a batch: the only way in which batches make a difference."""
-    watching, still, flash = Cuts(), view(chelsea()), view(coffee())
-    assert watching.among([still, flash], [0, 100]) == [False, True]
-    assert watching.among([still, still], [200, 300]) == [False, False]
+CAT, CUP = view(chelsea()), view(coffee())
+SHOWN = [CAT, view(chelsea(), left=0.25), CUP, view(astronaut()), np.zeros_like(CAT), np.full_like(CAT, 255)]
+
+
+@pytest.mark.parametrize("size", range(1, 17))
+def test_a_flash_is_no_cut_wherever_in_a_batch_it_is(size):
+    for place in range(1, size + 1):
+        pictures = [CUP if index == place else CAT for index in range(size + 2)]
+        assert cuts_in_batches(pictures, range(0, 100 * len(pictures), 100), [size]) == []
+
+
+@pytest.mark.parametrize("size", range(1, 17))
+def test_a_cut_is_one_wherever_in_a_batch_it_is(size):
+    for place in range(1, size + 1):
+        pictures = [CAT] * place + [CUP] * (size + 2 - place)
+        assert cuts_in_batches(pictures, range(0, 100 * len(pictures), 100), [size]) == [place]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    pictures=st.lists(st.sampled_from(SHOWN), min_size=1, max_size=20),
+    steps_ms=st.lists(st.sampled_from([20, 100, 200, 500]), min_size=20, max_size=20),
+    sizes=st.lists(st.integers(1, 16), min_size=1, max_size=20),
+)
+def test_batches_make_no_difference_to_cuts(pictures, steps_ms, sizes):
+    times = [sum(steps_ms[:index]) for index in range(len(pictures))]
+    assert cuts_in_batches(pictures, times, sizes) == cuts_in_batches(pictures, times, [len(pictures)])
+
+
+def test_a_flash_that_nothing_follows_is_a_cut():
+    """The video may have ended with a new shot."""
+    assert cuts([view(chelsea()), view(chelsea()), view(coffee())]) == [2]
 
 
 def test_a_shot_of_one_sample_is_a_shot_where_samples_are_far_apart():
