@@ -20,6 +20,14 @@ HOST = "127.0.0.1"
 STARTS_WITHIN_S = 20.0
 
 
+@pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    """Whoever leaves this process with real-time priority, as an encoder once did, makes all later tests fight for a processor."""
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before
+
+
 class RedisServer:
     """A redis-server that keeps everything on disk, so that it may be killed and started again."""
 

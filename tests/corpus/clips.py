@@ -1,6 +1,8 @@
 """Clips whose truth is known because they were made here: frame `k` shows the number `k`."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,20 @@ SAME_EVERY_TIME = {"fflags": "+bitexact"}
 """No random numbers, and no name of who wrote it."""
 
 
+@contextmanager
+def priority_kept() -> Iterator[None]:
+    """SVT-AV1, where it may (as root), gives the thread that calls it real-time priority for good.
+
+    Whatever that thread starts later would have it, too, and keep the processors from everybody else.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@priority_kept()
 def write_clip(
     path: Path,
     *,

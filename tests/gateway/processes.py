@@ -37,7 +37,7 @@ class GatewayProcess:
             "TMPDIR": str(self.temporary),
             **{f"MIEN_{name.upper()}": str(value) for name, value in given.items()},
         }
-        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed by `launched`
+        self._output = tempfile.TemporaryFile("a+b")  # noqa: SIM115 -- closed by `launched`
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -67,8 +67,8 @@ class GatewayProcess:
 
     def output(self) -> str:
         """What it and its predecessors have written."""
-        self._output.seek(0)
-        return self._output.read()
+        written = self._output.fileno()  # read without moving the place at which they write on
+        return os.pread(written, os.fstat(written).st_size, 0).decode()
 
     def lines(self) -> list[dict[str, Any]]:
         """The same, line by line: each is JSON."""

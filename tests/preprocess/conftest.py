@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from services.preprocess.harvest.adapters import Choices, harvest
+from tests.corpus.clips import priority_kept
 
 BITS = 16
 BLOCK_PX = 16
@@ -27,6 +28,7 @@ class Clips:
 
     folder: Path
 
+    @priority_kept()
     def write(
         self,
         name: str = "clip.mp4",
