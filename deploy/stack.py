@@ -188,19 +188,21 @@ class Stack:
         }
         ports = ["--grpc-port", str(grpc_port), "--http-port", str(http_port), "--metrics-port", str(metrics_port)]
         triton = ["deploy.triton", "--models", str(self.models), "--state", str(self.home / "triton"), "--host", HOST, *ports]
+        # Of this run, for whoever publishes: gateway and worker may ask for inference and health.
+        secret = {"MIEN_TRITON_SECRET": secrets.token_urlsafe(32)}
+        own = {"triton": secret, **{name: {"MIEN_REDIS_URL": urls[name]} for name in ("gateway", "worker")}}
         for name, arguments, grace_s in (
             ("triton", triton, TRITON_GRACE_S),
             ("gateway", ["services.gateway"], GRACE_S),
             ("worker", ["services.preprocess"], GRACE_S),
         ):
-            own = {"MIEN_REDIS_URL": urls[name]} if name in urls else {}
             command = [sys.executable, "-m", *arguments]
-            self.programs.start(Program(name=name, command=command, environment={**environment, **own}, grace_s=grace_s))
+            self.programs.start(Program(name=name, command=command, environment={**environment, **own[name]}, grace_s=grace_s))
         self.programs.start(
             Program(
                 name="training",
                 command=[sys.executable, "-m", "services.training"],
-                environment={**environment, "MIEN_REDIS_URL": urls["training"], "MIEN_SIGNING_KEY": str(self.keys / PRIVATE_KEY)},
+                environment={**environment, **secret, "MIEN_REDIS_URL": urls["training"], "MIEN_SIGNING_KEY": str(self.keys / PRIVATE_KEY)},
                 grace_s=TRAINING_GRACE_S + 10,
             )
         )

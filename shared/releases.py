@@ -38,6 +38,8 @@ FRAMES_OUTPUTS: Final = ("features__0", "region_weights__1", "spatial_maps__2")
 CLIP_INPUTS: Final = ("features__0", "mask__1")
 CLIP_OUTPUTS: Final = ("logits__0", "frame_weights__1")
 GRAPHS: Final = ("frames", "clip")
+CONTROL_HEADER: Final = "mien-control"
+"""Where whoever publishes shows a Triton that asks for one the secret that opens its control API."""
 MANIFEST: Final = "release.json"
 SIGNATURE: Final = "release.json.sig"
 WEIGHTS: Final = "weights.safetensors"

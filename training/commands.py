@@ -211,7 +211,7 @@ class Commands:
 
     def _champion(self) -> int | None:
         try:
-            return WorkerQueue(self._settings.redis_url).alias(CHAMPION)
+            return WorkerQueue(self._settings.redis()).alias(CHAMPION)
         except QueueUnavailable:
             return None  # a list without the mark is of use, too
 
@@ -256,8 +256,9 @@ def publisher(settings: Settings, *, signs: bool = False) -> "Publisher":
         frozen=tuple(settings.crops / name for name in settings.frozen),
         signer=signer,
         trusted=trusted,
-        aliases=WorkerQueue(settings.redis_url),
+        aliases=WorkerQueue(settings.redis()),
         triton_http=settings.triton_http,
+        triton_secret=settings.triton_secret,
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import InferenceError, InferenceInvalidOutput, InferenceUnavailable
-from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, FRAMES_INPUT, FRAMES_OUTPUTS, GRAPHS, Release, model_name
+from shared.releases import CLIP_INPUTS, CLIP_OUTPUTS, CONTROL_HEADER, FRAMES_INPUT, FRAMES_OUTPUTS, GRAPHS, Release, model_name
 
 LOADS_WITHIN_S: Final = 300.0
 """On a slow disk the first import of torch alone takes a minute."""
@@ -27,9 +27,12 @@ _OURS: Final = re.compile(rf"mien_(\d{{6}})_(?:{'|'.join(GRAPHS)})")
 class ModelServer:
     """One Triton. Every call raises InferenceUnavailable when it does not answer, and InferenceError when it refuses."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, secret: str = "") -> None:
+        """secret: what the server was told to ask for, before it loads or unloads; empty where it asks nobody."""
         # Triton is on the inner network: a proxy that HTTP_PROXY names for other purposes cannot know it.
-        self._http = httpx.Client(base_url=url, timeout=ANSWERS_WITHIN_S, trust_env=False)
+        self._http = httpx.Client(
+            base_url=url, timeout=ANSWERS_WITHIN_S, trust_env=False, headers={CONTROL_HEADER: secret} if secret else None
+        )
 
     def load(self, version: int) -> None:
         """Load both graphs of a published release, and wait until they are warm."""

@@ -10,6 +10,7 @@ leaves the repository as it was or with one more release, which publishing the s
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,7 @@ class Publisher:
         trusted: TrustedKeys,
         aliases: WorkerQueue,
         triton_http: str,
+        triton_secret: str = "",
         gate: Gate | None = None,
         keep_loaded: int = 2,
     ) -> None:
@@ -69,7 +71,7 @@ class Publisher:
         self._signer = signer
         self._trusted = trusted
         self._aliases = aliases
-        self._triton_http = triton_http
+        self._triton = partial(ModelServer, triton_http, secret=triton_secret)
         self._gate = gate or Gate()
         self._keep_loaded = keep_loaded
 
@@ -118,7 +120,7 @@ class Publisher:
         if not earlier:
             raise NothingToRollBack("no release was champion before this one")
         self._published(earlier[0])
-        with ModelServer(self._triton_http) as triton:
+        with self._triton() as triton:
             if not triton.is_ready(earlier[0]):
                 triton.load(earlier[0])
         version = self._aliases.rollback(CHAMPION, to=earlier[0])
@@ -185,7 +187,7 @@ class Publisher:
 
     def _prove(self, release: Release, network: Network) -> None:
         """Have Triton load the release, and hold it to the eager network's numbers. Unloads what it should not have loaded."""
-        with ModelServer(self._triton_http) as triton:
+        with self._triton() as triton:
             was_ready = triton.is_ready(release.version)
             try:
                 if not was_ready:
@@ -201,7 +203,7 @@ class Publisher:
     def _promote(self, version: int) -> None:
         self._aliases.promote(CHAMPION, version)
         log.info("promoted", extra={"release": version})
-        with ModelServer(self._triton_http) as triton:
+        with self._triton() as triton:
             self._unload_old(triton)
 
     def _unload_old(self, triton: ModelServer) -> None:

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.redis_passwords import with_password
 
 
 class Settings(BaseSettings):
@@ -21,14 +23,22 @@ class Settings(BaseSettings):
     """The model repository, shared with Triton."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Where the aliases of releases live."""
+    redis_password_file: Path | None = None
+    """File with the password of the user whom `redis_url` names."""
     triton_http: str = "http://127.0.0.1:8000"
     """Triton's HTTP address, for loading and warming up what is published."""
+    triton_secret: str = Field(default="", repr=False)
+    """Shown to a Triton that loads and unloads for whoever knows it alone; empty for one that asks nobody."""
     signing_key: Path | None = None
     """PEM file of the private key that releases are signed with; without one they are not signed."""
     trusted_keys: Path | None = None
     """PEM file of public keys; with one, what none of them has signed is refused."""
     frozen: Annotated[tuple[Path, ...], NoDecode] = ()
     """Crop stores that a candidate is measured on against the champion, named as in plans, separated by colons."""
+
+    def redis(self) -> str:
+        """The URL of Redis with the password, if there is one. Raises OSError when its file cannot be read."""
+        return with_password(self.redis_url, self.redis_password_file)
 
     def environment(self) -> dict[str, str]:
         """The same settings for a process that this one starts."""

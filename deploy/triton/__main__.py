@@ -33,7 +33,7 @@ def main() -> None:
     parser = parse()
     arguments = vars(parser.parse_args())
     state = arguments.pop("state")
-    settings = server.Settings(**arguments)
+    settings = server.Settings(**arguments, secret=os.environ.get(server.CONTROL_VARIABLE, ""))
     try:
         wheel, libpython = server.find_wheel(), server.find_libpython()
     except server.TritonMissing as error:

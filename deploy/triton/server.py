@@ -20,19 +20,24 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shared.releases import GRAPHS, model_name, published
+from shared.releases import CONTROL_HEADER, GRAPHS, model_name, published
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTORCH_BACKEND = Path(__file__).parent / "backends" / "pytorch" / "model.py"
 THREADS_VARIABLE = "MIEN_TRITON_THREADS"
 """Tells the backend, which Triton starts, how many threads one model may use."""
 
+CONTROL_VARIABLE = "MIEN_TRITON_SECRET"
+"""Tells the secret of the control API to the server and to whoever may know it."""
+
 EXIT_TIMEOUT_S = 10
 """How long requests and the models' processes may take to end once the server was told to stop. It waits no longer than they need."""
+CONTROL_APIS = ("metadata", "model-repository", "model-config", "statistics", "shared-memory", "trace", "logging")
+"""What only whoever publishes may ask, in Triton's words: all but `inference` and `health`."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where Linux keeps it; Triton chooses the names)
 FIRST_SHARED_MEMORY_BYTES = 16 * 2**20
 """Shared memory between Triton and one model: room for two batches of 16 faces of 224 px, so that it need not grow while serving."""
@@ -71,10 +76,12 @@ class Settings:
     http_port: int
     metrics_port: int
     host: str = "127.0.0.1"
-    """Triton knows no users: whoever reaches it may load and unload models."""
+    """Triton knows no users: whoever reaches it may load and unload models, unless there is a secret."""
     threads: int
     """Threads of one model, in its matrix multiplications."""
     exit_timeout_s: int = EXIT_TIMEOUT_S
+    secret: str = field(default="", repr=False)
+    """Without it nothing is answered but inference and health; empty to answer everybody."""
 
 
 def find_wheel() -> Wheel:
@@ -160,7 +167,16 @@ def command(settings: Settings, *, wheel: Wheel, backends: Path) -> list[str]:
         f"--metrics-address={settings.host}",
         f"--metrics-port={settings.metrics_port}",
         "--allow-gpu-metrics=false",
+        *(_restrictions(settings.secret) if settings.secret else ()),
     ]
+
+
+def _restrictions(secret: str) -> tuple[str, str]:
+    """Triton takes a secret on its command line only, where programs of this machine can read it: it keeps out who can be tricked
+    into sending a request, not who can look at processes. Where that matters, a proxy stands before Triton, see deploy/compose.
+    """
+    rule = f"{','.join(CONTROL_APIS)}:{CONTROL_HEADER}={secret}"
+    return f"--http-restricted-api={rule}", f"--grpc-restricted-protocol={rule}"
 
 
 def remove_stale_memory(folder: Path = SHARED_MEMORY) -> None:
@@ -185,9 +201,10 @@ def environment(base: Mapping[str, str], settings: Settings, *, wheel: Wheel, li
     OpenMP's threads wait asleep. By default they spin, which pays on idle cores only: beside other busy processes on two cores it
     made the same graph 3 to 18 times slower (224 px: 8 frames/s spinning, 28 asleep; 64 px: 44 and 807).
     """
+    kept = {name: value for name, value in base.items() if name != CONTROL_VARIABLE}
     libraries = [str(wheel.libraries), *([str(libpython)] if libpython else []), base.get("LD_LIBRARY_PATH", "")]
     return {
-        **base,
+        **kept,
         "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
         "PATH": f"{Path(sys.prefix) / 'bin'}:{base.get('PATH', os.defpath)}",
         "OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY", "PASSIVE"),

@@ -13,6 +13,7 @@ from services.web.limits import PerDay, PerMinute
 from services.web.patience import Patience
 from shared import logs
 from shared.queue import GatewayQueue, Limits
+from shared.redis_passwords import with_password
 from shared.signatures import TrustedKeys
 from shared.tracing import tracing_to
 from shared.videos import Videos
@@ -22,15 +23,16 @@ def main() -> None:
     settings = Settings()
     logs.configure("gateway")
     quieten()
+    redis_url = with_password(settings.redis_url, settings.redis_password_file)
     guard = server.guarded(
         settings.host,
         settings.api_keys,
         requests=PerMinute(settings.requests_per_minute),
-        videos=PerDay(settings.videos_per_day, redis_url=settings.redis_url),
+        videos=PerDay(settings.videos_per_day, redis_url=redis_url),
     )
     tracing = tracing_to(settings.otlp_endpoint, service="gateway")
     app = create_app(
-        queue=GatewayQueue(settings.redis_url, limits=queue_limits(settings)),
+        queue=GatewayQueue(redis_url, limits=queue_limits(settings)),
         videos=Videos(settings.data),
         models=Models(settings.models, trusted=TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else None),
         triton_http=settings.triton_http,

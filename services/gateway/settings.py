@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     """That one tenant posts, to all gateways together."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Where the job queue lives."""
+    redis_password_file: Path | None = None
+    """File with the password of the user whom `redis_url` names."""
     data: Path = Path("data")
     """The data folder, shared with the workers."""
     models: Path = Path("models")

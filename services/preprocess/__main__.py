@@ -21,6 +21,7 @@ from services.preprocess.settings import Settings
 from services.preprocess.worker import Worker
 from shared import logs
 from shared.queue import WorkerQueue
+from shared.redis_passwords import with_password
 from shared.signatures import TrustedKeys
 from shared.tracing import Tracing, tracing_to
 from shared.videos import Videos
@@ -48,7 +49,8 @@ def main() -> int:
 def build(settings: Settings, tracing: Tracing) -> Worker:
     videos = Videos(settings.data)
     videos.prepare()
-    queue = WorkerQueue(settings.redis_url, lease_s=settings.lease_s, max_attempts=settings.max_attempts)
+    redis_url = with_password(settings.redis_url, settings.redis_password_file)
+    queue = WorkerQueue(redis_url, lease_s=settings.lease_s, max_attempts=settings.max_attempts)
     classifier = Classifier(url=settings.triton_grpc)
     trusted = TrustedKeys.load(settings.trusted_keys) if settings.trusted_keys else None
     return Worker(

@@ -27,9 +27,11 @@ from shared import logs
 from shared.errors import InternalError, QueueUnavailable
 from shared.jobs import Failure
 from shared.queue import Beat, Lease, WorkerQueue
+from shared.redis_passwords import with_password
 
 ROOT: Final = Path(__file__).parents[2]
 URL_VARIABLE: Final = "MIEN_REDIS_URL"
+FILE_VARIABLE: Final = "MIEN_REDIS_PASSWORD_FILE"
 READY: Final = b"r"
 RESTARTS_AFTER_S: Final = 0.2
 STARTS_WITHIN_S: Final = 30.0
@@ -200,7 +202,9 @@ def main() -> None:
     logs.configure("keeper")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # they mean the worker, whose last job is still to be kept
-    queue = WorkerQueue(os.environ[URL_VARIABLE], lease_s=asked.lease_s)
+    password = os.environ.get(FILE_VARIABLE)
+    url = with_password(os.environ[URL_VARIABLE], Path(password) if password else None)
+    queue = WorkerQueue(url, lease_s=asked.lease_s)
     os.write(sys.stdin.fileno(), READY)
     keep(queue, sys.stdin.fileno(), worker=worker, max_runtime_s=asked.max_runtime_s)
 

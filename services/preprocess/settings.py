@@ -14,6 +14,8 @@ class Settings(BaseSettings):
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Where the job queue lives."""
+    redis_password_file: Path | None = None
+    """File with the password of the user whom `redis_url` names."""
     data: Path = Path("data")
     """The data folder, shared with the gateway."""
     models: Path = Path("models")

@@ -6,12 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
+import redis
 
 from services.preprocess.keeper import Keeper
 from shared.jobs import Job
 from shared.queue import Beat, GatewayQueue, Lease, WorkerQueue
+from shared.redis_passwords import with_password
+from tests.conftest import RedisServer
 
 LEASE_S = 1.0
 HANGS = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -29,8 +34,12 @@ def queue(redis_url: str) -> Iterator[WorkerQueue]:
 
 @pytest.fixture
 def lease(queue: WorkerQueue, redis_url: str) -> Lease:
+    return claimed(queue, redis_url)
+
+
+def claimed(queue: WorkerQueue, url: str) -> Lease:
     async def submit() -> None:
-        gateway = GatewayQueue(redis_url)
+        gateway = GatewayQueue(url)
         await gateway.submit(Job(id=f"an_{next(numbers):032x}", size_bytes=1, sha256="0" * 64, created_ms=1))
         await gateway.close()
 
@@ -88,3 +97,19 @@ def test_a_first_process_that_is_never_able_to_beat_is_an_error(redis_url: str, 
     with pytest.raises((TimeoutError, ConnectionError)), keeper:
         raise AssertionError("it said that it is able to beat")
     assert keeper._process.poll() is not None
+
+
+def test_the_password_of_redis_comes_from_a_file(redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.config_set("requirepass", "opens")
+    (tmp_path / "password").write_text("opens")
+    monkeypatch.setenv("MIEN_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    url = with_password(redis_server.url, tmp_path / "password")
+    queue = WorkerQueue(url, lease_s=LEASE_S)
+    lease = claimed(queue, url)
+    with Keeper(redis_url=redis_server.url, lease_s=LEASE_S) as keeper:
+        assert "opens" not in str(psutil.Process(keeper._process.pid).environ())
+        keeper.hold(lease)
+        time.sleep(LEASE_S * 2)
+        assert queue.claim() is None
+    queue.close()
