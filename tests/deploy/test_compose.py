@@ -15,16 +15,20 @@ from services.preprocess import settings as preprocess
 from services.training import settings as training
 from services.web import keys, server
 from shared.keys import KeyFolder, Role, presented
+from shared.redis_users import USERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text()
+DOOR = (REPOSITORY / "deploy" / "compose" / "door.cfg").read_text()
 REDIS_CONF = (REPOSITORY / "deploy" / "compose" / "redis.conf").read_text()
 
 DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
 """`${NAME:-default}`, which Docker Compose takes from the environment."""
 
 MEBIBYTES = {"m": 1, "g": 1024}
-ONE_SHOTS = {"models", "api-keys"}
+ONE_SHOTS = {"models", "api-keys", "redis-users"}
+USER_OF = {"gateway": "gateway", "preprocess": "worker", "training": "training"}
+"""Of Redis."""
 SETTINGS: dict[str, type[BaseSettings]] = {
     "gateway": gateway.Settings,
     "preprocess": preprocess.Settings,
@@ -126,9 +130,19 @@ def test_only_what_publishes_a_port_reaches_out_of_the_machine() -> None:
     assert all(networks(name) or SERVICES[name]["network_mode"] == "none" for name in SERVICES), "no list means Docker's own network"
 
 
-def test_redis_and_triton_are_strangers() -> None:
+def test_redis_is_reached_by_its_clients_and_triton_by_who_publishes_and_its_door() -> None:
     assert names_on("queue") == {"gateway", "preprocess", "training", "redis"}
-    assert names_on("inference") == {"gateway", "preprocess", "training", "triton", "triton-cpu"}
+    assert names_on("inference") == {"gateway", "preprocess", "triton-door"}
+    assert names_on("control") == {"training", "triton-door", "triton", "triton-cpu"}
+
+
+def test_the_door_is_where_its_clients_and_its_own_container_look_for_it() -> None:
+    assert SERVICES["gateway"]["environment"]["MIEN_TRITON_HTTP"] == "http://triton-door:8000"
+    assert SERVICES["preprocess"]["environment"]["MIEN_TRITON_GRPC"] == "triton-door:8001"
+    assert {address.rpartition(":")[2] for address in re.findall(r"-([\w.]*:\d+)}", DOOR)} == {"8000", "8001", "8404"}
+    assert set(re.findall(r"/dev/tcp/([\d.]+)/(\d+)", SERVICES["triton-door"]["healthcheck"]["test"][-1])) == {("127.0.0.1", "8404")}
+    assert "COPY --chmod=755 deploy/compose/door.cfg /etc/mien/door.cfg" in stage("triton-door")
+    assert "STOPSIGNAL SIGUSR1" in stage("triton-door"), "any other signal cuts off what is under way"
 
 
 # --- how the containers fit together ----------------------------------------------------------------------------------
@@ -163,20 +177,21 @@ def modes(volume: str) -> dict[str, str]:
 def test_only_who_publishes_writes_the_model_repository() -> None:
     readers = {"gateway": "ro", "preprocess": "ro", "triton-cpu": "ro", "triton": "ro"}
     assert modes("models") == {"models": "rw", "training": "rw", **readers}
-    for name in modes("models").keys() - {"models", "gateway"}:  # the gateway shows what is there, and takes videos before there is a model
+    for name in modes("models").keys() - {"models"}:
         assert SERVICES[name]["depends_on"]["models"] == {"condition": "service_completed_successfully"}
 
 
 def test_the_private_key_is_seen_by_who_publishes_and_nobody_else() -> None:
     assert modes("keys") == {"models": "rw", "training": "ro"}
-    assert modes("trust") == {"models": "rw", "training": "ro", "preprocess": "ro"}
+    assert modes("trust") == {"models": "rw", "training": "ro", "preprocess": "ro", "gateway": "ro"}
     assert "--mode=700 /keys" in stage("python")
     environment = SERVICES["training"]["environment"]
     assert environment["MIEN_SIGNING_KEY"] == "/keys/signing.pem"
     command = SERVICES["models"]["command"][-1]
     assert f"--out /keys --public {environment['MIEN_TRUSTED_KEYS']}" in command
     assert f"--key {environment['MIEN_SIGNING_KEY']}" in command
-    assert SERVICES["preprocess"]["environment"]["MIEN_TRUSTED_KEYS"] == environment["MIEN_TRUSTED_KEYS"]
+    for name in ("gateway", "preprocess"):
+        assert SERVICES[name]["environment"]["MIEN_TRUSTED_KEYS"] == environment["MIEN_TRUSTED_KEYS"]
 
 
 def test_every_service_that_others_reach_has_an_api_key_of_which_it_sees_a_digest_alone() -> None:
@@ -210,7 +225,8 @@ def test_crops_are_cut_by_the_worker_and_runs_are_the_training_service_s_own() -
 
 @pytest.mark.parametrize("name", [*SETTINGS, *sorted(ONE_SHOTS)])
 def test_an_empty_volume_belongs_to_the_user_who_writes_to_it(name: str) -> None:
-    made = re.findall(r"install --directory --owner=(\d+) --group=(\d+) ([^\n\\]+)", stage("python"))
+    image = stage("python") + stage(SERVICES[name]["build"]["target"])
+    made = re.findall(r"install --directory --owner=(\d+) --group=(\d+) ([^\n\\]+)", image)
     owners = {folder: f"{user}:{group}" for user, group, folders in made for folder in folders.split()}
     written = {volume for volume, mode in mounts(name).items() if mode == "rw"}
     for volume in written:
@@ -231,6 +247,23 @@ def test_every_server_is_watched_and_brought_back(name: str) -> None:
     assert service["healthcheck"].keys() == {"test", "interval", "timeout", "retries", "start_period"}
 
 
+def test_each_service_is_a_user_of_redis_and_sees_its_own_password_alone() -> None:
+    (told,) = (line.split()[1] for line in REDIS_CONF.splitlines() if line.startswith("aclfile "))
+    command = SERVICES["redis-users"]["command"]
+    assert command[:4] == ["python", "-m", "shared.redis_passwords", f"--acl={told}"]
+    files = dict(each.split("=") for each in command[4:])
+    assert files.keys() == USERS.keys()
+    for service, user in USER_OF.items():
+        environment = SERVICES[service]["environment"]
+        assert environment["MIEN_REDIS_URL"] == f"redis://{user}@redis:6379/0"
+        assert environment["MIEN_REDIS_PASSWORD_FILE"] == files[user]
+        assert modes(f"redis-{user}") == {"redis-users": "rw", service: "ro"}
+        assert [volume for volume in mounts(service) if volume.startswith("redis")] == [f"redis-{user}"]
+    assert modes("redis-users") == {"redis-users": "rw", "redis": "ro"}
+    assert SERVICES["redis"]["depends_on"] == {"redis-users": {"condition": "service_completed_successfully"}}
+    assert files["health"] in SERVICES["redis"]["healthcheck"]["test"][-1]
+
+
 def drain_s(name: str) -> int | float | None:
     """How long the server takes at most to finish what it has begun, once it was told to stop."""
     if name == "gateway":
@@ -239,6 +272,8 @@ def drain_s(name: str) -> int | float | None:
         streams = server.config(FastAPI(), host="", port=0).timeout_graceful_shutdown
         assert streams
         return streams + training.ServiceSettings().training_grace_s
+    if name == "triton-door":
+        return int(re.findall(r"hard-stop-after (\d+)s", DOOR)[0])
     if name == "preprocess":
         return preprocess.Settings().grace_s
     (told,) = re.findall(
@@ -247,7 +282,7 @@ def drain_s(name: str) -> int | float | None:
     return int(told)
 
 
-@pytest.mark.parametrize("name", ["gateway", "preprocess", "training", "triton-cpu", "triton"])
+@pytest.mark.parametrize("name", ["gateway", "preprocess", "training", "triton-cpu", "triton", "triton-door"])
 def test_a_server_is_killed_only_after_it_had_the_time_to_finish(name: str) -> None:
     drain = drain_s(name)
     assert drain
@@ -270,7 +305,7 @@ def test_redis_forgets_no_job() -> None:
     assert settings["appendfsync"] == "always"
     assert settings["maxmemory-policy"] == "noeviction"
     assert mebibytes(settings["maxmemory"].removesuffix("b")) < mebibytes(SERVICES["redis"]["mem_limit"])
-    assert [volume.split(":")[1] for volume in SERVICES["redis"]["volumes"]] == [settings["dir"]]
+    assert SERVICES["redis"]["volumes"][0] == f"redis:{settings['dir']}"
 
 
 # --- the images -------------------------------------------------------------------------------------------------------

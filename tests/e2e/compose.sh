@@ -5,7 +5,7 @@
 #   tests/e2e/compose.sh [VIDEO]
 #
 # Not part of `make test`: it wants root, a network, 30 GB of disk and ten minutes the first time. It pulls no image: debootstrap
-# makes stand-ins for the base images from Debian's own Python 3.11 and Redis 7. It starts a Docker engine unless one
+# makes stand-ins for the base images from Debian's own Python 3.11, Redis 7 and HAProxy 2.6. It starts a Docker engine unless one
 # is running, and takes down all that it started; the images stay, so that the next run is quick.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.."
 # Debian's client brings BuildKit along; one that was installed by hand may come first on the PATH and lack it.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 COMPOSE_PROJECT_NAME=mien-e2e
-export PYTHON_IMAGE=mien-stand-in/python:3.11 REDIS_IMAGE=mien-stand-in/redis:7
+export PYTHON_IMAGE=mien-stand-in/python:3.11 REDIS_IMAGE=mien-stand-in/redis:7 HAPROXY_IMAGE=mien-stand-in/haproxy:2.6
 
 url=http://127.0.0.1:8080
 training=http://127.0.0.1:8090
@@ -152,7 +152,7 @@ END
 }
 
 expect_hardened() {
-    for service in gateway preprocess training redis triton-cpu; do
+    for service in gateway preprocess training redis triton-cpu triton-door; do
         # shellcheck disable=SC2016
         compose exec -T "$service" sh -c '[ "$(id -u)" -ge 10000 ]' || fail "$service runs as a user of the system"
         compose exec -T "$service" grep -Eq '^\S+ / \S+ ro[, ]' /proc/mounts || fail "$service can write to its image"
@@ -160,10 +160,95 @@ expect_hardened() {
     done
 }
 
+container() { docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.service="$1" | head -n 1; }
+
+all_are_healthy() {
+    local servers healthy
+    servers=$(docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME")
+    healthy=$(docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME" --filter health=healthy)
+    [ "$servers" = "$healthy" ]
+}
+
+# From where gateway and worker are on the network, with the worker's gRPC client: the door lets neither change Triton, and there is no
+# other way to it.
+expect_a_closed_door() {
+    local address
+    address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(container triton-cpu)")
+    for service in gateway preprocess; do
+        docker run --rm --interactive --network "container:$(container "$service")" --entrypoint python mien-preprocess - "$address" <<'END' || fail "$service reaches more of Triton than it may"
+import socket, sys, urllib.error, urllib.request
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+model, door = "mien_000001_frames", "http://triton-door:8000"
+refused = []
+for method, path in (
+    ("POST", "/v2/repository/index"), ("POST", f"/v2/repository/models/{model}/load"), ("POST", f"/v2/repository/models/{model}/unload"),
+    ("GET", "/v2/systemsharedmemory/status"), ("GET", "/v2/trace/setting"), ("POST", "/v2/logging"), ("GET", f"/v2/models/{model}/config"),
+    ("GET", f"/v2/models/{model}/stats"),
+):
+    try:
+        urllib.request.urlopen(urllib.request.Request(door + path, data=b"{}" if method == "POST" else None, method=method), timeout=10)
+    except urllib.error.HTTPError as error:
+        refused.append(error.code)
+assert refused == [403] * 8, refused
+assert urllib.request.urlopen(f"{door}/v2/health/ready", timeout=10).status == 200
+client, refused = InferenceServerClient("triton-door:8001"), []
+for call in (
+    client.get_model_repository_index, lambda: client.load_model(model), lambda: client.unload_model(model), client.get_trace_settings,
+    client.get_log_settings, client.get_system_shared_memory_status, lambda: client.get_model_config(model),
+    client.get_inference_statistics,
+):
+    try:
+        call()
+    except InferenceServerException as error:
+        refused.append(error.status())
+assert refused == ["StatusCode.PERMISSION_DENIED"] * 8, refused
+assert client.is_server_ready()
+for host in ("triton", "triton-cpu", sys.argv[1]):
+    for port in (8000, 8001, 8002):
+        try:
+            socket.create_connection((host, port), timeout=3)
+        except OSError:
+            continue
+        raise SystemExit(f"{host}:{port} answers")
+END
+    done
+    echo "from gateway and worker: 8 calls by HTTP and 8 by gRPC refused, health answered, Triton itself out of reach"
+}
+
+# Nobody is let in without a name, each service is its own user with its own password, and what users may do ends at their work.
+expect_users_of_redis() {
+    compose exec -T redis redis-cli ping 2>&1 | grep -q NOAUTH || fail "Redis answers who has no name"
+    compose exec -T gateway python - <<'END' || fail "the gateway's user of Redis may do more than its work"
+import os, pathlib, redis
+from shared.redis_passwords import with_password
+
+url, file = os.environ["MIEN_REDIS_URL"], pathlib.Path(os.environ["MIEN_REDIS_PASSWORD_FILE"])
+assert file.read_text() not in " ".join(os.environ.values())
+client = redis.Redis.from_url(with_password(url, file))
+assert client.ping()
+for command in ("FLUSHALL", "KEYS *", "CONFIG SET dir /tmp", "ACL LIST", "SHUTDOWN NOSAVE", "SET other 1"):
+    try:
+        client.execute_command(*command.split())
+    except redis.exceptions.NoPermissionError:
+        continue
+    raise SystemExit(command)
+for name in ("default", "worker", "training", "health"):
+    try:
+        redis.Redis.from_url(with_password(url.replace("gateway", name), file)).ping()
+    except redis.AuthenticationError:
+        continue
+    raise SystemExit(name)
+END
+    echo "Redis refuses default, other users' names, FLUSHALL, KEYS, CONFIG SET, ACL and SHUTDOWN to the gateway's user"
+}
+
 trap clean_up EXIT
 start_engine
 stand_in "$PYTHON_IMAGE" python3,python3-venv,libpython3.11
 stand_in "$REDIS_IMAGE" redis-server
+stand_in "$HAPROXY_IMAGE" haproxy
 
 say "making the clip"
 deploy/setup.sh
@@ -180,6 +265,9 @@ key=$(compose run --rm --no-deps -T api-keys cat /first-api-key/key)
 wait_for 300 "a ready stack" is_ready
 expect_hardened
 expect_signed
+wait_for 120 "a health check of every server" all_are_healthy
+expect_a_closed_door
+expect_users_of_redis
 
 say "one analysis"
 id=$(post "$video")
