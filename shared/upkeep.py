@@ -141,10 +141,11 @@ def put_back(videos: Videos, queue: UpkeepQueue, job: Told) -> Restored:
 
 
 def told_by_folder(videos: Videos, job_id: str) -> End:
-    """The end if it is written; else success if there is a result; else the job as it was accepted. Raises MediaMissing, StorageError."""
+    """The end if it is written; else success if there is a result; else the job as it was accepted, charged with the attempts that have
+    left a trace: it may kill no more workers than if Redis had forgotten nothing. Raises MediaMissing, StorageError."""
     if end := videos.end(job_id):
         return end
-    job = videos.manifest(job_id)
+    job = videos.manifest(job_id).model_copy(update={"attempts": videos.attempts(job_id)})
     for attempt in videos.results(job_id):
         try:
             result = videos.read_result(job_id, attempt)
@@ -159,6 +160,7 @@ def succeeded(job: Job, result: Result, *, ended_ms: int) -> Job:
     return job.model_copy(
         update={
             "state": JobState.SUCCEEDED,
+            "attempts": max(1, job.attempts),
             "ended_ms": ended_ms,
             "release": result.model.release,
             "warnings": tuple(result.warnings),

@@ -180,6 +180,11 @@ class Videos:
         with storage_errors():
             return sum(path.stat().st_size for path in (self._analyses / job_id).glob("windows-*.jsonl") if path.is_file())
 
+    def attempts(self, job_id: str) -> int:
+        """The last attempt that has begun to show windows, which is about the first thing that one does; 0 when none has."""
+        with storage_errors():
+            return max((int(path.stem.removeprefix("windows-")) for path in (self._analyses / job_id).glob("windows-*.jsonl")), default=0)
+
     def write_result(self, result: Result, attempt: str = "") -> None:
         """Make an attempt's result durable; `attempt` is its lease's token. Raises MediaMissing when the analysis was deleted meanwhile."""
         self._write(result.id, result_name(attempt), result)

@@ -23,6 +23,8 @@ from tests.shared.conftest import Gateway, claimed, new_job
 
 DAY_MS = 24 * 3600 * 1000
 TRUNCATIONS = int(os.environ.get("MIEN_TRUNCATIONS", "20"))
+MOST_ATTEMPTS = 10
+"""What a worker's queue lets a job have by default."""
 CORRUPT = Failure(code="media-corrupt", title="The video is damaged before its first usable frame.")
 
 
@@ -122,6 +124,42 @@ def test_a_result_alone_tells_of_success(
     assert (record.state, record.release, record.warnings, attempt) == (JobState.SUCCEEDED, 1, ("partial-decode",), lease.token)
     assert (record.progress, record.timings) == (Progress(stage=Stage.DONE, frames_done=7, percent=100), None)
     assert abs((record.ended_ms or 0) - time.time() * 1000) < 5000
+
+
+def test_a_job_that_comes_back_has_no_more_tries_than_it_had(
+    gateway: Gateway, worker: WorkerQueue, upkeep: UpkeepQueue, videos: Videos, raw: redis.Redis
+) -> None:
+    job = accept(videos, gateway)
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        lease = claimed(worker)
+        assert (lease.attempt, gateway.get(job.id).attempts) == (attempt, attempt)
+        videos.begin_windows(job.id, attempt)
+        raw.flushall()  # while a worker is at it, which it kills
+        assert reconcile(videos, upkeep) == (1, 0)
+        assert (gateway.get(job.id).state, gateway.get(job.id).attempts) == (JobState.QUEUED, attempt)
+    assert worker.claim() is None
+    failed = gateway.get(job.id)
+    assert failed.failure is not None
+    assert (failed.state, failed.failure.code) == (JobState.FAILED, "attempts-exhausted")
+
+
+def test_an_attempt_after_a_wipe_shares_no_file_with_the_one_before(
+    gateway: Gateway, worker: WorkerQueue, upkeep: UpkeepQueue, videos: Videos, raw: redis.Redis
+) -> None:
+    job = accept(videos, gateway)
+    cut_off = claimed(worker)
+    videos.begin_windows(job.id, cut_off.attempt)
+    raw.flushall()
+    reconcile(videos, upkeep)
+    after = claimed(worker)
+    videos.begin_windows(job.id, after.attempt)
+    assert cut_off.attempt != after.attempt
+    assert finish(videos, worker, after)
+    raw.flushall()
+    reconcile(videos, upkeep)
+    assert gateway.get(job.id).attempts == after.attempt
+    clear_ended(videos, upkeep, settled_s=0)
+    assert f"windows-{after.attempt}.jsonl" in names(videos, job.id)
 
 
 def test_the_order_of_acceptance_is_the_order_of_work(
