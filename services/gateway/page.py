@@ -12,7 +12,10 @@ router = APIRouter(include_in_schema=False)
 
 FOLDER: Final = Path(__file__).with_suffix("")
 ASSETS: Final = frozenset(
-    {"api.js", "app.js", "events.js", "icon.svg", "key.js", "live.js", "nodes.js", "options.js", "result.js", "style.css", "timeline.js"}
+    {
+        *("icon.svg", "style.css"),
+        *("api.js", "app.js", "events.js", "key.js", "live.js", "nodes.js", "options.js", "result.js", "sending.js", "timeline.js"),
+    }
 )
 
 POLICY: Final = {

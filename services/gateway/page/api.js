@@ -34,25 +34,23 @@ async function askOnce(path, method, signal, more) {
   return response;
 }
 
-export function upload(file, { query, signal, onProgress }) {
+export function send(method, path, { body, more, signal, onProgress }) {  // once; resolves with the request when it was answered with success
   const sent = headers();
-  const again = () => otherKey(sent, signal).then(() => upload(file, { query, signal, onProgress }));
+  const again = () => otherKey(sent, signal).then(() => send(method, path, { body, more, signal, onProgress }));
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();  // fetch does not tell how much of a body has been sent
-    const refused = () => problemOf(request.responseText, request.status, request.getResponseHeader("Retry-After"));
     signal.addEventListener("abort", () => request.abort());
-    request.upload.onprogress = ({ loaded, total }) => onProgress(loaded, total);
+    request.upload.onprogress = ({ loaded, total }) => onProgress?.(loaded, total);
     request.onabort = () => reject(signal.reason);
     request.onerror = () => reject(unreachable());
     request.onload = () => {
-      if (request.status === 202) resolve(JSON.parse(request.responseText));
+      if (request.status < 300) resolve(request);
       else if (request.status === 401) again().then(resolve, reject);
-      else reject(refused());
+      else reject(problemOf(request.responseText, request.status, request.getResponseHeader("Retry-After")));
     };
-    request.open("POST", `/v1/analyses?${query}`);
-    for (const [name, value] of Object.entries(sent)) request.setRequestHeader(name, value);
-    request.setRequestHeader("Content-Type", file.type.startsWith("video/") ? file.type : "application/octet-stream");
-    request.send(file);
+    request.open(method, path);
+    for (const [name, value] of Object.entries({ ...sent, ...more })) request.setRequestHeader(name, value);
+    request.send(body);
   });
 }
 

@@ -1,11 +1,12 @@
 // From a chosen file to its result: sends it, follows its analysis, and says how it is doing.
 
-import { Problem, ask, poll, readResult, upload } from "./api.js";
+import { Problem, ask, poll, readResult } from "./api.js";
 import { listen } from "./events.js";
 import { newLive } from "./live.js";
 import { $, clock, el } from "./nodes.js";
 import { asked } from "./options.js";
 import { showResult } from "./result.js";
+import { upload } from "./sending.js";
 
 let run = new AbortController();  // all that is being done about one video; aborted as soon as there is another
 
@@ -20,7 +21,7 @@ async function analyse(file) {
     show({ state: "uploading" });
     $("cancel").onclick = () => run.abort();
     const onProgress = (sent, all) => meter(sent / all, `${megabytes(sent)} of ${megabytes(all)} sent.`);
-    const job = await upload(file, { query, signal, onProgress });
+    const job = await upload(file, { query, signal, onProgress, onTrouble });
     history.replaceState(null, "", `#${job.id}`);  // so that a reload finds it again
     show(job);
     await finish(job.links.analysis, signal);
@@ -96,7 +97,7 @@ const MESSAGES = {
   uploading: () => "Sending the video.",
   queued: () => "Waiting for its turn.",
   running: (job) => (job.cancel_requested ? "Stopping." : STAGES[job.progress.stage](job.progress)),
-  succeeded: (job) => `Done in ${clock(job.timings.total)}.`,
+  succeeded: ({ timings }) => (timings ? `Done in ${clock(timings.total)}.` : "Done."),  // nobody knows of one that a lost Redis was told again
   failed: () => "There is no result.",
   canceled: () => "Stopped before there was a result.",
   deleted: () => "The video, the result and the record are gone from the server.",
