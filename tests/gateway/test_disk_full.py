@@ -1,21 +1,31 @@
-"""Row D7: a data folder on a disk that fills up. Nothing is promised that is not there, and with the space comes normal service."""
+"""Row D7: a disk that fills up, under the data folder or under Redis. Nothing is promised that is not there, and with the space comes
+normal service."""
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from shared.errors import InsufficientStorage
+from shared.jobs import Failure, JobState, Timings
+from shared.queue import Lease, WorkerQueue
 from shared.videos import Videos
+from tests.conftest import RedisServer
 from tests.gateway.conftest import RAW, soon
 from tests.gateway.processes import GatewayProcess, launched
+from tests.gateway.results import result
 
 MIB = 2**20
 DISK = 16 * MIB
 TUS = {"Tus-Resumable": "1.0.0"}
+NORMAL_WITHIN_S = 40
+"""Of a machine that is busy with other tests; the row says 10."""
 
 
 @pytest.fixture
@@ -112,3 +122,92 @@ def test_a_resumable_upload_keeps_what_fitted_and_goes_on(process: GatewayProces
     assert done.status_code == 204
     assert Videos(process.data).video(done.headers["mien-analysis"].rpartition("/")[2]).read_bytes() == video
     assert len(analyses(process)) == 1
+
+
+# --- the same disk, at the end of an analysis ------------------------------------------------------------------------
+
+
+def test_a_result_that_does_not_fit_is_not_seen_by_half_and_comes_when_there_is_space(
+    process: GatewayProcess, disk: Path, redis_url: str
+) -> None:
+    here = f"{process.url}{post(process, MIB).headers['location']}"
+    videos = Videos(process.data)
+    with closing(WorkerQueue(redis_url, backoff_s=0.1)) as worker:
+        first = claimed(worker)
+        found = result(first.job.id, 300)
+        before = process.files()
+        ballast = fill(disk, but=4096)
+        with pytest.raises(InsufficientStorage) as refused:
+            videos.write_result(found, first.token)
+        assert process.files() == before, "nothing is left aside, either"
+        seen = httpx.get(f"{here}/results", trust_env=False, timeout=30)
+        assert (seen.status_code, seen.json()["code"]) == (409, "result-not-ready")
+        assert worker.retry(first, Failure.of(refused.value)) == JobState.QUEUED
+        ballast.unlink()
+        second = claimed(worker)
+        videos.write_result(found, second.token)
+        assert worker.succeed(second, Timings(total=5))
+    seen = httpx.get(f"{here}/results", params={"page_size": 1000}, trust_env=False, timeout=30)
+    assert [len(track["timeline"]) for track in seen.json()["tracks"]] == [300]
+
+
+def claimed(worker: WorkerQueue) -> Lease:
+    """The next job, as soon as there is one."""
+    leases: list[Lease] = []
+    assert soon(lambda: bool(leases.extend(filter(None, [worker.claim()])) or leases), within_s=NORMAL_WITHIN_S)
+    return leases[0]
+
+
+# --- under Redis, which cannot write its log then, and ends itself rather than forget ----------------------------------
+
+
+@contextmanager
+def kept_running(server: RedisServer) -> Iterator[None]:
+    """Start it whenever it has ended, as every way of deploying it does."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            if not server.answers():
+                server.kill()
+                with suppress(AssertionError):  # it may not even start on a disk that is full
+                    server.start()
+
+    watcher = threading.Thread(target=watch)
+    server.start()
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        server.kill()
+
+
+def test_what_redis_cannot_write_down_is_not_promised(redis_program: Path, disk: Path, tmp_path: Path) -> None:
+    server = RedisServer(redis_program, disk)
+    with kept_running(server), launched(redis_url=server.url, data=tmp_path / "data") as process:
+        promised = [post(process, 1000).json()["id"]]
+        ballast = fill(disk, but=0)
+        refused = []
+        while len(refused) < 3:
+            answer = post(process, 1000)
+            if answer.status_code == 202:  # there was room for it in what the log had begun
+                promised.append(answer.json()["id"])
+            else:
+                refused.append((answer.status_code, answer.json()["code"], answer.json().get("dependency")))
+                assert int(answer.headers["retry-after"]) > 0
+        assert set(refused) == {(503, "dependency-unavailable", "redis")}
+        assert httpx.get(f"{process.url}/healthz", trust_env=False, timeout=30).status_code == 200
+        ballast.unlink()
+        posted: list[httpx.Response] = []
+
+        def takes_again() -> bool:
+            posted.append(post(process, 1000))
+            return posted[-1].status_code == 202
+
+        assert soon(takes_again, within_s=NORMAL_WITHIN_S)
+        promised.append(posted[-1].json()["id"])
+        assert sorted(one["id"] for one in analyses(process)) == sorted(promised)
+        assert {name.split("/")[1] for name in process.files() if name.endswith("/video")} == set(promised)
+        assert "traceback" not in process.output()
