@@ -1,7 +1,6 @@
 """Rows B6, B9 and L8: forms that mean harm, names that mean harm, uploads that break off, by the hundred. To a gateway of its own, whose
 processor time, files and log lines are its own, too."""
 
-import gzip
 import socket
 import threading
 import time
@@ -13,13 +12,10 @@ import httpx
 import pytest
 
 from tests.conftest import RedisServer
-from tests.gateway.conftest import VIDEO, read_answer, soon
+from tests.gateway.conftest import VIDEO, soon
+from tests.gateway.hostile import DEAR, END, FORM, HOSTILE, MIB, VIDEO_PART, post, request
 from tests.gateway.processes import GatewayProcess, launched
 
-MIB = 2**20
-FORM = "multipart/form-data; boundary=b"
-VIDEO_PART = b'--b\r\nContent-Disposition: form-data; name="video"; filename="v.mp4"\r\nContent-Type: video/mp4\r\n\r\n'
-END = b"\r\n--b--\r\n"
 ABORTED = 200
 MOST_STALL_S = 0.1
 MOST_CPU_S = 1.0
@@ -34,54 +30,7 @@ def process(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         yield process
 
 
-def field(name: str, value: bytes = b"x") -> bytes:
-    return f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + value + b"\r\n"
-
-
-def file(number: int) -> bytes:
-    return f'--b\r\nContent-Disposition: form-data; name="f{number}"; filename="f{number}"\r\n\r\nx\r\n'.encode()
-
-
-WHOLE = VIDEO_PART + VIDEO + END
-HOSTILE: dict[str, tuple[bytes, bytes]] = {
-    # name: (header lines, body)
-    "999 fields": (b"", b"".join(field(f"f{number}") for number in range(999)) + WHOLE),
-    "200,000 fields": (b"", b"".join(field(f"f{number}") for number in range(200_000)) + WHOLE),
-    "999 files": (b"", b"".join(map(file, range(999))) + WHOLE),
-    "a field of 20 MiB": (b"", field("sample_fps", b"4" * (20 * MIB)) + WHOLE),
-    "a preamble of 20 MiB": (b"", b"x" * (20 * MIB) + b"\r\n" + WHOLE),
-    "an epilogue of 80 MiB": (b"", WHOLE + b"x" * (81 * MIB)),
-    "a header of 1 MiB in a part": (b"", b"--b\r\nX: " + b"x" * MIB + b"\r\n\r\n" + END),
-    "no end": (b"", VIDEO_PART + VIDEO),
-    "a boundary of 300 bytes": (b"Content-Type: multipart/form-data; boundary=" + b"b" * 300 + b"\r\n", WHOLE),
-    "a compressed body": (b"Content-Encoding: gzip\r\n", gzip.compress(WHOLE)),
-    "a file name in another language and charset": (b"", VIDEO_PART.replace(b'filename="v.mp4"', b"filename*=UTF-7''%2e%2e%2f") + VIDEO),
-}
 TYPED = frozenset({"malformed-request", "validation-failed", "unsupported-media-type", "upload-too-large"})
-
-
-def request(headers: bytes, body: bytes) -> bytes:
-    kind = b"" if b"Content-Type" in headers else f"Content-Type: {FORM}\r\n".encode()
-    length = f"Content-Length: {len(body)}\r\n".encode()
-    return b"POST /v1/analyses HTTP/1.1\r\nHost: mien\r\nConnection: close\r\n" + kind + headers + length + b"\r\n" + body
-
-
-def post(process: GatewayProcess, content: bytes) -> tuple[int, str]:
-    """Send it, and read the answer, which may come before all of it is sent."""
-    with socket.create_connection(("127.0.0.1", process.port), timeout=60) as connection:
-        sender = threading.Thread(target=send, args=(connection, content))
-        sender.start()
-        try:
-            return read_answer(connection)
-        finally:
-            sender.join()
-
-
-def send(connection: socket.socket, content: bytes) -> None:
-    try:
-        connection.sendall(content)
-    except OSError:
-        """It was told to stop, and hung up on."""
 
 
 def nothing_is_left(process: GatewayProcess) -> bool:
@@ -91,7 +40,7 @@ def nothing_is_left(process: GatewayProcess) -> bool:
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_form_is_the_senders_fault_and_leaves_nothing(process: GatewayProcess, case: str) -> None:
-    status, text = post(process, request(*HOSTILE[case]))
+    status, text = post(process.port, request(*HOSTILE[case]))
     assert 400 <= status < 500, text
     assert any(f'"code":"{code}"' in text for code in TYPED), text
     assert soon(lambda: nothing_is_left(process))
@@ -110,23 +59,19 @@ def test_a_hostile_form_is_the_senders_fault_and_leaves_nothing(process: Gateway
 )
 def test_lengths_that_contradict_themselves_are_refused(process: GatewayProcess, lines: bytes) -> None:
     head = f"POST /v1/analyses HTTP/1.1\r\nHost: mien\r\nConnection: close\r\nContent-Type: {FORM}\r\n".encode()
-    status, _ = post(process, head + lines + b"\r\n" + b"5\r\nvideo\r\n0\r\n\r\n")
+    status, _ = post(process.port, head + lines + b"\r\n" + b"5\r\nvideo\r\n0\r\n\r\n")
     assert 400 <= status < 500
     assert soon(lambda: nothing_is_left(process))
 
 
-LINE_ENDS = b"\r\n" * (32 * MIB)
-ALMOST = b"\r\n--c" * (64 * MIB // 5)
-
-
-@pytest.mark.parametrize(("name", "video"), [("line ends", LINE_ENDS), ("almost boundaries", ALMOST)])
-def test_64_mib_that_are_dear_to_parse_are_cheap_enough_and_keep_nobody_waiting(process: GatewayProcess, name: str, video: bytes) -> None:
+@pytest.mark.parametrize("name", DEAR)
+def test_64_mib_that_are_dear_to_parse_are_cheap_enough_and_keep_nobody_waiting(process: GatewayProcess, name: str) -> None:
     over, waits = threading.Event(), [0.0]
     pinger = threading.Thread(target=ping, args=(process.url, waits, over))
     pinger.start()
     before = sum(process.usage().cpu_times()[:2])
     try:
-        status, text = post(process, request(b"", VIDEO_PART + video + END))
+        status, text = post(process.port, DEAR[name])
     finally:
         over.set()
         pinger.join()
@@ -157,7 +102,7 @@ NAMES = {
 def test_what_a_client_calls_its_file_goes_nowhere(process: GatewayProcess, case: str) -> None:
     name = NAMES[case]
     part = b'--b\r\nContent-Disposition: form-data; name="video"; filename="' + name + b'"\r\n'
-    status, text = post(process, request(b"", part + b"Content-Type: text/html\r\n\r\n" + VIDEO + END))
+    status, text = post(process.port, request(b"", part + b"Content-Type: text/html\r\n\r\n" + VIDEO + END))
     assert status in (202, 400)
     assert "x-content-type-options: nosniff" in text.lower()
     metadata = f"filename {b64encode(name[:4000]).decode()}"
