@@ -102,7 +102,21 @@ print(f"{track['frames']} frames, {track['start_ms']}-{track['end_ms']} ms: {tra
 END
 }
 
-workers() { docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.service=preprocess "$@"; }
+# The containers that are up: of one service, healthy ones...
+containers() { docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME" "$@"; }
+
+container() { containers --filter label=com.docker.compose.service="$1" | head -n 1; }
+
+workers() { containers --filter label=com.docker.compose.service=preprocess "$@"; }
+
+all_are_healthy() { [ "$(containers)" = "$(containers --filter health=healthy)" ]; }
+
+# A command in the container of a service: inside SERVICE COMMAND...
+inside() {
+    local service=$1
+    shift
+    docker exec --interactive "$(container "$service")" "$@"
+}
 
 both_workers_are_healthy() { [ "$(workers --filter health=healthy | wc -l)" = 2 ]; }
 
@@ -111,16 +125,16 @@ succeeded_by() {
     docker exec "$1" python -c '
 import re, urllib.request
 metrics = urllib.request.urlopen("http://127.0.0.1:9100/metrics").read().decode()
-print(sum(int(float(count)) for count in re.findall(r"^mien_attempts_total\{outcome=\"succeeded\"\} (\S+)$", metrics, re.M)))'
+print(sum(int(float(count)) for count in re.findall(r"^mien_attempts_total\{outcome=\"succeeded\",.*\} (\S+)$", metrics, re.M)))'
 }
 
 is_ready() { ask --fail --silent "$url/readyz" && ask --fail --silent "$training/readyz"; }
 
 # What is signed serves, and nobody but who publishes can read what it is signed with.
 expect_signed() {
-    compose exec -T preprocess sh -c 'test -s /models/mien_[0-9]*[0-9]/release.json.sig && test -s /trust/trusted.pem' || fail "no signature"
-    ! compose exec -T preprocess test -e /keys || fail "the worker sees the private key"
-    ! compose exec -T training sh -c 'echo >>/keys/signing.pem' 2>/dev/null || fail "the training service can change the private key"
+    inside preprocess sh -c 'test -s /models/mien_[0-9]*[0-9]/release.json.sig && test -s /trust/trusted.pem' || fail "no signature"
+    ! inside preprocess grep -q ' /keys ' /proc/mounts || fail "the worker sees the private key"
+    ! inside training sh -c 'echo >>/keys/signing.pem' 2>/dev/null || fail "the training service can change the private key"
 }
 
 run_state() { ask --fail --silent --show-error "$training/v1/runs/$1" | member state; }
@@ -154,19 +168,10 @@ END
 expect_hardened() {
     for service in gateway preprocess training redis triton-cpu triton-door; do
         # shellcheck disable=SC2016
-        compose exec -T "$service" sh -c '[ "$(id -u)" -ge 10000 ]' || fail "$service runs as a user of the system"
-        compose exec -T "$service" grep -Eq '^\S+ / \S+ ro[, ]' /proc/mounts || fail "$service can write to its image"
-        compose exec -T "$service" grep -Eq '^CapBnd:\s*0+$' /proc/self/status || fail "$service has capabilities"
+        inside "$service" sh -c '[ "$(id -u)" -ge 10000 ]' || fail "$service runs as a user of the system"
+        inside "$service" grep -Eq '^\S+ / \S+ ro[, ]' /proc/mounts || fail "$service can write to its image"
+        inside "$service" grep -Eq '^CapBnd:\s*0+$' /proc/self/status || fail "$service has capabilities"
     done
-}
-
-container() { docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.service="$1" | head -n 1; }
-
-all_are_healthy() {
-    local servers healthy
-    servers=$(docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME")
-    healthy=$(docker ps --quiet --filter label=com.docker.compose.project="$COMPOSE_PROJECT_NAME" --filter health=healthy)
-    [ "$servers" = "$healthy" ]
 }
 
 # From where gateway and worker are on the network, with the worker's gRPC client: the door lets neither change Triton, and there is no
@@ -219,8 +224,8 @@ END
 
 # Nobody is let in without a name, each service is its own user with its own password, and what users may do ends at their work.
 expect_users_of_redis() {
-    compose exec -T redis redis-cli ping 2>&1 | grep -q NOAUTH || fail "Redis answers who has no name"
-    compose exec -T gateway python - <<'END' || fail "the gateway's user of Redis may do more than its work"
+    inside redis redis-cli ping 2>&1 | grep -q NOAUTH || fail "Redis answers who has no name"
+    inside gateway python - <<'END' || fail "the gateway's user of Redis may do more than its work"
 import os, pathlib, redis
 from shared.redis_passwords import with_password
 
@@ -287,10 +292,10 @@ for worker in $(workers); do
     echo "one worker: $done_here"
 done
 
-say "three analyses during which Redis and Triton restart"
+say "three analyses during which Redis, Triton and its door restart"
 ids=()
 for n in 1 2 3; do ids[n]=$(post "$video"); done
-compose restart --timeout 45 triton-cpu redis
+compose restart --timeout 45 triton-cpu triton-door redis
 for id in "${ids[@]}"; do expect_one_track "$id"; done
 
 say "the result, as people read it"
