@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from shared.colours import LUMA
 from shared.errors import PlanImpossible
 from shared.releases import MANIFEST, WEIGHTS, DataSet, Release, file_sha256
 from shared.videos import storage_errors, write_durably
 from training.card import CARD, render
 from training.datasets import Clips
-from training.network import LUMA, FrameEncoder, Network
+from training.network import FrameEncoder, Network
 from training.plan import Design
 from training.weights import write_weights
 

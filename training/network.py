@@ -16,8 +16,6 @@ from training.plan import Design
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 PIXEL_MEAN, PIXEL_STD = 127.5, 64.0
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in ITU-R BT.601 luma."""
 
 
 def stage_widths(width: float) -> list[int]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from numpy.random import Generator
 
 from tests.corpus.clips import write_clip
 
@@ -17,7 +16,7 @@ HEADER = 512
 MOST_FLIPS = 512
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
-Mutate = Callable[[bytes, Generator], bytes]
+Mutate = Callable[[bytes, np.random.Generator], bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +57,11 @@ def seeds() -> dict[str, bytes]:
         }
 
 
-def truncated(content: bytes, random: Generator) -> bytes:
+def truncated(content: bytes, random: np.random.Generator) -> bytes:
     return content[: random.integers(1, len(content))]
 
 
-def flipped(content: bytes, random: Generator) -> bytes:
+def flipped(content: bytes, random: np.random.Generator) -> bytes:
     """1 to 512 bits, each power of two as likely as the others."""
     damaged = bytearray(content)
     for place in random.integers(len(content) * 8, size=2 ** random.integers(0, MOST_FLIPS.bit_length())):
@@ -70,7 +69,7 @@ def flipped(content: bytes, random: Generator) -> bytes:
     return bytes(damaged)
 
 
-def spliced(content: bytes, random: Generator) -> bytes:
+def spliced(content: bytes, random: np.random.Generator) -> bytes:
     """The head of one clip on the body of another."""
     others = list(seeds().values())
     other = others[random.integers(len(others))]
@@ -78,13 +77,13 @@ def spliced(content: bytes, random: Generator) -> bytes:
     return other[:head] + content[head:]
 
 
-def randomised(content: bytes, random: Generator) -> bytes:
+def randomised(content: bytes, random: np.random.Generator) -> bytes:
     start, size = random.integers(len(content)), random.integers(1, max(2, len(content) // 4))
     end = min(start + size, len(content))
     return content[:start] + random.bytes(end - start) + content[end:]
 
 
-def extreme(content: bytes, random: Generator) -> bytes:
+def extreme(content: bytes, random: np.random.Generator) -> bytes:
     """Up to eight numbers of 16 or 32 bits, big and little-endian, as large or as small as they go."""
     damaged = bytearray(content)
     for _ in range(random.integers(1, 9)):
@@ -94,7 +93,7 @@ def extreme(content: bytes, random: Generator) -> bytes:
     return bytes(damaged)
 
 
-def shortened(content: bytes, random: Generator) -> bytes:
+def shortened(content: bytes, random: np.random.Generator) -> bytes:
     start = random.integers(len(content))
     return content[:start] + content[start + random.integers(1, max(2, len(content) // 4)) :]
 

@@ -15,6 +15,7 @@ from services.preprocess.harvest.material import Clip, Tally
 from services.preprocess.harvest.store import FrameFile, locked, write_store
 from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, read_samples
 from shared.errors import DataUnusable, InsufficientStorage, StorageError, StoreExists
+from shared.jobs import Enhance
 from shared.releases import file_sha256
 from tests.samples import write_samples
 
@@ -26,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from services.preprocess.harvest.material import Clip, Tally
 from services.preprocess.harvest.store import write_store
+from shared.jobs import Enhance
 
 def clips():
     while True:
@@ -34,7 +36,7 @@ def clips():
         time.sleep(0.01)
 
 write_store(
-    Path(sys.argv[1]), clips(), name="n", licence="l", size=64, consent=True, tally=Tally(), most_unreadable=0.05
+    Path(sys.argv[1]), clips(), name="n", licence="l", size=64, consent=True, enhance=Enhance.NEVER, tally=Tally(), most_unreadable=0.05
 )
 """
 
@@ -45,7 +47,9 @@ def clip(number: int, *, count: int = 1) -> Clip:
 
 
 def write(out: Path, clips) -> Store:
-    return write_store(out, clips, name="n", licence="l", size=SIZE, consent=True, tally=Tally(), most_unreadable=0.05)
+    return write_store(
+        out, clips, name="n", licence="l", size=SIZE, consent=True, enhance=Enhance.NEVER, tally=Tally(), most_unreadable=0.05
+    )
 
 
 def test_the_frames_are_the_file_that_numpy_would_write(tmp_path: Path) -> None:
@@ -179,5 +183,7 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     many = np.zeros((512, 9, 16, 16), np.uint8)
     clips = (Clip(frames=many, label=None, subject="s", source="s", aligned=True) for _ in range(128))
-    write_store(tmp_path / "crops", clips, name="n", licence="l", size=16, consent=True, tally=Tally(), most_unreadable=0.05)
+    write_store(
+        tmp_path / "crops", clips, name="n", licence="l", size=16, consent=True, enhance=Enhance.NEVER, tally=Tally(), most_unreadable=0.05
+    )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "KiB"

@@ -14,11 +14,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
+from shared.colours import LUMA
 from shared.errors import DataUnusable, PictureUnreadable
 from shared.releases import DataSet, file_sha256
 from training.enlighten.darkness import Darkness, darkened
 from training.enlighten.settings import Settings
-from training.network import LUMA
 
 SIDE_PX = 128
 """Of a picture in memory."""

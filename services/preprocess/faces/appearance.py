@@ -20,8 +20,8 @@ DARKEST: Final = 8.0
 """Mean luma below which colours are noise: nothing is divided by less."""
 
 
-def look(rgb_hwc: Pixels, landmarks_xy: Points) -> Floats:
-    """The look of one face of a frame, (LENGTH,), of length 1: the product of two is 1 for alike and around 0.5 for two people.
+def appearance(rgb_hwc: Pixels, landmarks_xy: Points) -> Floats:
+    """The appearance of one face of a frame, (LENGTH,), of length 1: the product of two is 1 for alike and around 0.5 for two people.
 
     Luma and colour of 4 x 4 blocks of the upright face in units of its mean luma, so that brighter light changes nothing. All 0 where there
     is nothing to see.

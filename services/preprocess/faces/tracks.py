@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from services.preprocess.faces.appearance import LENGTH, Floats, look, unit
+from services.preprocess.faces.appearance import LENGTH, Floats, appearance, unit
 from services.preprocess.faces.face import Face
 from services.preprocess.faces.regions import Pixels
 
@@ -29,10 +29,10 @@ LIKENESS_GAIN: Final = 1.5
 """What likeness counts in affinity: a face that looks the same may have moved by about three of its widths."""
 VELOCITY_MS: Final = 200.0
 """Over about this time movement is averaged, which smooths the jitter of the boxes however often they are sampled."""
-FRESH_LOOK: Final = 0.4
-"""Weight of the newest look in a track's."""
+FRESH_APPEARANCE: Final = 0.4
+"""Weight of the newest in a track's."""
 
-Boxes = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -42,18 +42,18 @@ class Trail:
     number: int
     pts_ms: int
     """When it was last seen."""
-    box_xyxy: Boxes
+    box_xyxy: Doubles
     """(4,): where."""
-    velocity_xy: Boxes
+    velocity_xy: Doubles
     """(2,): pixels per millisecond."""
-    look: Floats
+    appearance: Floats
     """(LENGTH,), of length 1 or 0."""
 
-    def expected_at(self, pts_ms: int) -> Boxes:
+    def expected_at(self, pts_ms: int) -> Doubles:
         """The box, moved on at constant velocity."""
         return self.box_xyxy + np.tile(self.velocity_xy, 2) * (pts_ms - self.pts_ms)
 
-    def seen(self, pts_ms: int, box_xyxy: Boxes, look: Floats) -> Self:
+    def seen(self, pts_ms: int, box_xyxy: Doubles, appearance: Floats) -> Self:
         elapsed_ms = max(1, pts_ms - self.pts_ms)
         moved = (centres(box_xyxy[None]) - centres(self.box_xyxy[None]))[0] / elapsed_ms
         fresh = 1 - math.exp(-elapsed_ms / VELOCITY_MS)
@@ -62,7 +62,7 @@ class Trail:
             pts_ms=pts_ms,
             box_xyxy=box_xyxy,
             velocity_xy=fresh * moved + (1 - fresh) * self.velocity_xy,
-            look=unit(FRESH_LOOK * look + (1 - FRESH_LOOK) * self.look),
+            appearance=unit(FRESH_APPEARANCE * appearance + (1 - FRESH_APPEARANCE) * self.appearance),
         )
 
 
@@ -88,11 +88,11 @@ class Tracker:
         waited for.
         """
         self._forget(pts_ms, everybody=cut)
-        boxes, looks = described(faces, rgb_hwc)
-        known = self._matched(pts_ms, boxes, looks)
+        boxes, appearances = described(faces, rgb_hwc)
+        known = self._matched(pts_ms, boxes, appearances)
         seen = [
             known[index].seen(pts_ms, *each) if index in known else self._begun(pts_ms, *each)  # in this order: numbers follow faces
-            for index, each in enumerate(zip(boxes, looks, strict=True))
+            for index, each in enumerate(zip(boxes, appearances, strict=True))
         ]
         numbers = [trail.number for trail in seen]
         self._trails = [trail for trail in self._trails if trail.number not in numbers] + seen
@@ -104,31 +104,31 @@ class Tracker:
         patience_ms = max(self._max_gap_ms, PATIENCE_SAMPLES * apart_ms)
         self._trails = [trail for trail in self._trails if not everybody and pts_ms - trail.pts_ms <= patience_ms]
 
-    def _matched(self, pts_ms: int, boxes: Boxes, looks: Floats) -> dict[int, Trail]:
+    def _matched(self, pts_ms: int, boxes: Doubles, appearances: Floats) -> dict[int, Trail]:
         """The trail of each face that has one: the assignment with the highest sum of affinities, each at least the least one."""
         if not self._trails:
             return {}
         expected = affinity(np.stack([trail.expected_at(pts_ms) for trail in self._trails]), boxes)
         stopped = affinity(np.stack([trail.box_xyxy for trail in self._trails]), boxes)
-        likeness = np.stack([trail.look for trail in self._trails]) @ looks.T
+        likeness = np.stack([trail.appearance for trail in self._trails]) @ appearances.T
         gain = np.maximum(expected, stopped) + LIKENESS_GAIN * np.maximum(likeness - LEAST_LIKENESS, 0)
         gain = np.maximum(gain - self._least_affinity, 0)
         pairs = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
         return {int(face): self._trails[trail] for trail, face in pairs if gain[trail, face] > 0}
 
-    def _begun(self, pts_ms: int, box: Boxes, look: Floats) -> Trail:
+    def _begun(self, pts_ms: int, box: Doubles, appearance: Floats) -> Trail:
         self._count += 1
-        return Trail(number=self._count, pts_ms=pts_ms, box_xyxy=box, velocity_xy=np.zeros(2), look=look)
+        return Trail(number=self._count, pts_ms=pts_ms, box_xyxy=box, velocity_xy=np.zeros(2), appearance=appearance)
 
 
-def described(faces: Sequence[Face], rgb_hwc: Pixels) -> tuple[Boxes, Floats]:
-    """Boxes (N, 4) and looks (N, LENGTH)."""
+def described(faces: Sequence[Face], rgb_hwc: Pixels) -> tuple[Doubles, Floats]:
+    """Boxes (N, 4) and appearances (N, LENGTH)."""
     boxes = np.array([face.box_xyxy for face in faces], dtype=np.float64).reshape(-1, 4)
-    looks = np.array([look(rgb_hwc, face.landmarks_xy) for face in faces], dtype=np.float32).reshape(-1, LENGTH)
-    return boxes, looks
+    appearances = np.array([appearance(rgb_hwc, face.landmarks_xy) for face in faces], dtype=np.float32).reshape(-1, LENGTH)
+    return boxes, appearances
 
 
-def affinity(ours_xyxy: Boxes, theirs_xyxy: Boxes) -> Boxes:
+def affinity(ours_xyxy: Doubles, theirs_xyxy: Doubles) -> Doubles:
     """How well boxes (M, 4) and (N, 4) fit, as (M, N): 1 for the same box, down to -1 for far apart.
 
     Distance-IoU (Zheng et al., AAAI 2020): the overlap, less the squared distance of the centres over the squared diagonal of
@@ -140,14 +140,14 @@ def affinity(ours_xyxy: Boxes, theirs_xyxy: Boxes) -> Boxes:
     around = np.maximum(ours[..., 2:], theirs[..., 2:]) - np.minimum(ours[..., :2], theirs[..., :2])
     apart = centres(ours) - centres(theirs)
     tiny = np.finfo(np.float64).tiny  # boxes without any area fit nothing
-    fit: Boxes = overlap / np.maximum(union, tiny) - (apart**2).sum(-1) / np.maximum((around**2).sum(-1), tiny)
+    fit: Doubles = overlap / np.maximum(union, tiny) - (apart**2).sum(-1) / np.maximum((around**2).sum(-1), tiny)
     return fit
 
 
-def area(corners_min: Boxes, corners_max: Boxes) -> Boxes:
-    result: Boxes = np.prod(np.maximum(corners_max - corners_min, 0), axis=-1)
+def area(corners_min: Doubles, corners_max: Doubles) -> Doubles:
+    result: Doubles = np.prod(np.maximum(corners_max - corners_min, 0), axis=-1)
     return result
 
 
-def centres(boxes_xyxy: Boxes) -> Boxes:
+def centres(boxes_xyxy: Doubles) -> Doubles:
     return (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2

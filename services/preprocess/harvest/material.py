@@ -70,8 +70,8 @@ class Tally:
     told: float = field(default_factory=time.monotonic)
     """When the log was last told how far the harvest has come."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """What is not in the store. `too_small` counts faces in single frames and `short_track` faces that were seen once; every other
-    reason counts material."""
+    """What is not in the store. The reasons of `Coverage.dropped` count faces in single frames; all others count material, such as
+    `unreadable` or `no_face`."""
 
     def opened(self) -> None:
         self.material += 1

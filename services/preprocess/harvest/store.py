@@ -33,7 +33,7 @@ def write_store(
     licence: str,
     size: int,
     consent: bool,
-    enhance: Enhance = Enhance.NEVER,
+    enhance: Enhance,
     tally: Tally,
     most_unreadable: float,
 ) -> Store:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from services.preprocess.faces.regions import Pixels
-from services.preprocess.light.enlightener.generator import Generator
+from services.preprocess.light.enlightener.generator import Brightener
 from services.preprocess.light.luminance import DARKEST, mean_luma
 
 Brighten = Callable[[Pixels], Pixels]
@@ -41,7 +41,7 @@ def unchanged(rgb_hwc: Pixels) -> Pixels:
 
 
 METHODS: Final[dict[str, Callable[[], Brighten]]] = {
-    "enlightengan": lambda: Generator().brighten,
+    "enlightengan": lambda: Brightener().brighten,
     "gamma": lambda: gamma,
     "equalise": lambda: equalise,
     "none": lambda: unchanged,

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from services.preprocess.faces.regions import Pixels
+from shared.colours import LUMA
 
-LUMA: Final = np.array((0.299, 0.587, 0.114), dtype=np.float32) / 255
-"""Weights of red, green and blue in ITU-R BT.601 luma, for bytes."""
+LUMA_OF_BYTES: Final = np.array(LUMA, dtype=np.float32) / 255
+"""Luma from 0 to 1 is the sum of red, green and blue, as bytes, times these."""
 
 DARKEST: Final = 1 / 255
 """The least luma above black."""
@@ -26,7 +27,7 @@ LIT_SHARE: Final = 0.1
 def sampled_luma(rgb_hwc: Pixels) -> npt.NDArray[np.float32]:
     """Luma from 0 to 1 at evenly spread pixels of uint8 (H, W, 3): a look at a frame costs a fraction of a millisecond."""
     step = max(1, min(rgb_hwc.shape[:2]) // (BLOCKS * POINTS))
-    luma: npt.NDArray[np.float32] = np.matmul(rgb_hwc[::step, ::step], LUMA, dtype=np.float32)
+    luma: npt.NDArray[np.float32] = np.matmul(rgb_hwc[::step, ::step], LUMA_OF_BYTES, dtype=np.float32)
     return luma
 
 

@@ -79,6 +79,7 @@ def test_variable_frame_rate(pts, irregular):
 
 
 @settings(max_examples=200)
+@settings(deadline=None)
 @given(
     pts=st.lists(st.none() | st.integers(-(2**62), 2**62), max_size=40), rate=st.sampled_from([None, Fraction(25), Fraction(30_000, 1001)])
 )
@@ -116,6 +117,7 @@ def test_after_a_long_gap_missed_ticks_are_not_made_up_for():
     assert sampled([0, 10, 5000, 5010, 5020, 5125], 8) == [0, 5000, 5125]
 
 
+@settings(deadline=None)
 @given(gaps=st.lists(st.integers(1, 500), max_size=60), sample_fps=st.floats(0.1, 60))
 def test_no_more_than_asked_for_and_no_tick_missed(gaps, sample_fps):
     pts_ms = [sum(gaps[:k]) for k in range(len(gaps) + 1)]

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.data import astronaut
 
 from services.preprocess.decode.video import open_video
-from services.preprocess.faces.appearance import LENGTH, look
+from services.preprocess.faces.appearance import LENGTH, appearance
 from services.preprocess.faces.face import Face
 from services.preprocess.faces.search import FaceDetector
 from services.preprocess.faces.tracks import LEAST_LIKENESS, Tracker, affinity
@@ -138,13 +138,13 @@ def test_a_face_that_suddenly_looks_different_keeps_its_track():
 def test_a_look_is_its_own_in_other_light_and_tells_two_people_apart():
     whole = marked(0, 0, PORTRAIT.width, PORTRAIT.height)
     one, other = (np.asarray(portrait(person)) for person in (1, 2))
-    mine = look(one, whole)
+    mine = appearance(one, whole)
     assert mine.shape == (LENGTH,)
     assert np.linalg.norm(mine) == pytest.approx(1)
-    assert mine @ look(one // 2, whole) > 0.98
-    assert mine @ look(other, whole) < LEAST_LIKENESS
-    assert not look(np.full((200, 200, 3), 128, np.uint8), marked(50, 50, 150, 150)).any()
-    assert np.isfinite(look(one, whole + 10_000)).all(), "a face may lie outside of its frame"
+    assert mine @ appearance(one // 2, whole) > 0.98
+    assert mine @ appearance(other, whole) < LEAST_LIKENESS
+    assert not appearance(np.full((200, 200, 3), 128, np.uint8), marked(50, 50, 150, 150)).any()
+    assert np.isfinite(appearance(one, whole + 10_000)).all(), "a face may lie outside of its frame"
 
 
 def test_two_faces_that_pass_each_other_keep_their_numbers():
@@ -178,6 +178,7 @@ boxes = st.tuples(coordinates, coordinates, st.floats(1, 900, width=32), st.floa
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(boxes, max_size=6), max_size=8))
 def test_no_number_twice_in_a_frame_and_none_is_left_out(frames):
     numbers = follow(frames)
@@ -188,6 +189,7 @@ def test_no_number_twice_in_a_frame_and_none_is_left_out(frames):
     assert follow(frames) == numbers
 
 
+@settings(deadline=None)
 @given(boxes, boxes)
 def test_affinity_is_symmetric_and_bounded(one, other):
     forth, back = (affinity(np.array([a], float), np.array([b], float))[0, 0] for a, b in ((one, other), (other, one)))

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.stack import newest_release
@@ -98,6 +98,7 @@ def test_more_faces_than_are_wanted_are_counted() -> None:
 frames = st.lists(st.tuples(st.lists(st.integers(1, 6), max_size=4, unique=True), st.integers(0, 2), st.booleans()), max_size=12)
 
 
+@settings(deadline=None)
 @given(frames)
 def test_whatever_is_seen_it_adds_up(video: list[tuple[list[int], int, bool]]) -> None:
     seen = Sightings()

@@ -8,7 +8,7 @@ import torch
 from skimage import data
 from torch import Tensor, nn
 
-from services.preprocess.light.enlightener.generator import LONGEST_SIDE_PX, SHIPPED, Generator, reduced_size
+from services.preprocess.light.enlightener.generator import LONGEST_SIDE_PX, SHIPPED, Brightener, reduced_size
 from services.preprocess.light.lowlight import Lowlight
 from services.preprocess.light.luminance import mean_luma
 from shared.enlighteners import GENERATOR, MANIFEST, MAX_BYTES, STRIDE, Enlightener, read
@@ -64,7 +64,7 @@ def portrait() -> np.ndarray:
 
 def test_a_frame_is_brightened_where_the_network_says_and_by_how_much(doubles: Path) -> None:
     frame = np.full((360, 640, 3), 40, dtype=np.uint8)
-    brighter = Generator(doubles).brighten(frame)
+    brighter = Brightener(doubles).brighten(frame)
     assert brighter.shape == frame.shape
     assert brighter.dtype == np.uint8
     assert np.abs(brighter[:, :270].astype(int) - 80).max() <= 1
@@ -74,7 +74,7 @@ def test_a_frame_is_brightened_where_the_network_says_and_by_how_much(doubles: P
 def test_detail_and_hue_are_those_of_the_frame_and_white_stays_white(doubles: Path) -> None:
     frame = np.full((64, 64, 3), (60, 30, 20), dtype=np.uint8)
     frame[::2, ::2] = 255
-    brighter = Generator(doubles).brighten(frame)[:, :24]
+    brighter = Brightener(doubles).brighten(frame)[:, :24]
     assert (brighter[::2, ::2] == 255).all()
     red, green, blue = brighter[1, 1].tolist()
     assert red > 60
@@ -82,7 +82,7 @@ def test_detail_and_hue_are_those_of_the_frame_and_white_stays_white(doubles: Pa
 
 
 def test_nothing_becomes_darker(portrait: np.ndarray, doubles: Path) -> None:
-    assert (Generator(doubles).brighten(portrait) >= portrait).all()
+    assert (Brightener(doubles).brighten(portrait) >= portrait).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (48, 48), (360, 640), (1080, 1920), (1920, 1080)])
@@ -97,17 +97,17 @@ def test_another_file_than_the_one_that_is_named_is_refused(doubles: Path) -> No
     with (doubles / GENERATOR).open("ab") as file:
         file.write(b"more")
     with pytest.raises(ModelDigestMismatch):
-        Generator(doubles)
+        Brightener(doubles)
 
 
 def test_missing_files_other_words_and_what_is_no_torchscript_are_refused(tmp_path: Path, doubles: Path) -> None:
     with pytest.raises(ReleaseError, match=MANIFEST):
-        Generator(tmp_path)
+        Brightener(tmp_path)
     with pytest.raises(ModelContractMismatch, match="no TorchScript"):
-        Generator(write(tmp_path / "text", b"text"))
+        Brightener(write(tmp_path / "text", b"text"))
     (doubles / MANIFEST).write_text("{}")
     with pytest.raises(ModelContractMismatch):
-        Generator(doubles)
+        Brightener(doubles)
 
 
 # --- what ships ------------------------------------------------------------------------------------------------------
@@ -133,6 +133,6 @@ def test_what_ships_brings_light_to_a_dark_face(portrait: np.ndarray, factor: fl
 def test_any_picture_may_come(shape: tuple[int, ...], value: int) -> None:
     frame = np.full(shape, value, dtype=np.uint8)
     frame.flags.writeable = False  # as Pillow gives them
-    brighter = Generator().brighten(frame)
+    brighter = Brightener().brighten(frame)
     assert brighter.shape == shape
     assert brighter.dtype == np.uint8

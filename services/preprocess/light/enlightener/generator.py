@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from services.preprocess.faces.regions import Pixels
+from shared.colours import LUMA
 from shared.enlighteners import GENERATOR, STRIDE, read
 from shared.errors import ModelContractMismatch
 
@@ -30,10 +31,9 @@ MOST: Final = 60.0
 """The largest factor on the odds of luma: what nothing can be seen in stays as it is, instead of becoming noise."""
 
 DARKEST: Final = 1 / 255
-LUMA: Final = (0.299, 0.587, 0.114)
 
 
-class Generator:
+class Brightener:
     """The shipped network, on the CPU. Blocking; knows nothing about the frame before."""
 
     def __init__(self, folder: Path = SHIPPED) -> None:
