@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import psutil
 from tests.conftest import free_port
 from tests.gateway.conftest import soon
 
-STARTS_WITHIN_S = 40
+STARTS_WITHIN_S = 120
 
 
 class GatewayProcess:
@@ -87,6 +89,14 @@ class GatewayProcess:
             self._process.send_signal(with_signal)
             self._process.wait(timeout=60)
             self._process = None
+
+
+def patiently(ask: Callable[[], httpx.Response], *, within_s: float = 120) -> httpx.Response:
+    """What an honest client gets: told 503, as it is while Redis takes more than two seconds, it asks again when it was told to."""
+    deadline = time.monotonic() + within_s
+    while (answer := ask()).status_code == HTTPStatus.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
+        time.sleep(int(answer.headers["retry-after"]))
+    return answer
 
 
 @contextmanager

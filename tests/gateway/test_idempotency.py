@@ -14,7 +14,7 @@ from shared.jobs import Timings
 from shared.keys import KeyFolder, Purpose, Role
 from tests.conftest import RedisServer
 from tests.gateway.conftest import RAW, VIDEO, Gateway, read_answer, wait_until
-from tests.gateway.processes import GatewayProcess, launched
+from tests.gateway.processes import GatewayProcess, launched, patiently
 
 AT_ONCE = 50
 
@@ -131,7 +131,7 @@ def test_one_key_fifty_requests_at_once_two_tenants_and_two_crashes(
 
     def post(api_key: str, content: bytes = VIDEO) -> httpx.Response:
         headers = {**RAW, "Idempotency-Key": key, "Authorization": f"Bearer {api_key}"}
-        return httpx.post(f"{guarded.url}/v1/analyses", content=content, headers=headers, trust_env=False, timeout=30)
+        return patiently(lambda: httpx.post(f"{guarded.url}/v1/analyses", content=content, headers=headers, trust_env=False, timeout=60))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda _: post(ada), range(AT_ONCE)))
