@@ -16,7 +16,22 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tests.chaos.drill import Drill, Row, Verdict
-from tests.chaos.rows import cables, decoders, fairness, floods, kills, outage, pauses, polling, restarts, schema, tails, wipes
+from tests.chaos.rows import (
+    cables,
+    decoders,
+    fairness,
+    floods,
+    forms,
+    kills,
+    mutants,
+    outage,
+    pauses,
+    polling,
+    restarts,
+    schema,
+    tails,
+    wipes,
+)
 
 ROWS: Final[dict[str, Row]] = {
     "D1": kills.run,
@@ -30,6 +45,8 @@ ROWS: Final[dict[str, Row]] = {
     "F1": cables.run,
     "F2": outage.run,
     "F4": decoders.run,
+    "B1": mutants.run,
+    "B6": forms.run,
     "B7": schema.run,
 }
 

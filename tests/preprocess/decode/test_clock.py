@@ -78,8 +78,7 @@ def test_variable_frame_rate(pts, irregular):
     assert clock.irregular is irregular
 
 
-@settings(max_examples=200)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=200)
 @given(
     pts=st.lists(st.none() | st.integers(-(2**62), 2**62), max_size=40), rate=st.sampled_from([None, Fraction(25), Fraction(30_000, 1001)])
 )
