@@ -28,7 +28,7 @@
     mien:generation        string  names the data that this Redis has: another one is another life, begun with nothing
     mien:deleted:<id>      string  for an hour: whoever read the job's manifest before it was deleted must not bring it back
     mien:idempotency:<key> hash    holder: the request that is being answered, or id and fingerprint: the job that it made
-    mien:worked            string  when a worker last held a lease
+    mien:worked            string  when a worker last held a lease; a time that is yet to come says that the clock was set back
     mien:aliases           hash    champion, canary, shadow -> version of a release
     mien:alias:<name>      list    versions that had the alias before, the latest first
 
@@ -58,6 +58,7 @@ local LONGEST_BACKOFF_MS = 10 * 60 * 1000
 local KEEP_VERSIONS = 20                     -- of an alias's history
 local BATCH = 100                            -- how much one call tidies up, so that none takes long
 local TOMBSTONE_MS = 3600 * 1000
+local SET_BACK_MS = 1000                     -- less is a clock that is put right by and by, and no reason to look through anything
 local GONE_MS = 7 * 24 * 3600 * 1000
 
 local function now()
@@ -251,11 +252,31 @@ local function next_entry(idle)
   return {stale[1], claimed and claimed[2][2]}
 end
 
+-- What was to happen by a clock that has been set back since would wait until that comes round again: jobs for their next try, ends
+-- for being told and tidied, and the lease of a holder that has died since it last beat. Ages of leases then begin anew.
+local function set_back(at, ahead_ms)
+  for _, key in ipairs({DELAYED, ENDED, ANNOUNCEMENTS}) do
+    local later = redis.call('ZRANGEBYSCORE', key, '(' .. at, '+inf', 'WITHSCORES')
+    for i = 1, #later, 2 do redis.call('ZADD', key, later[i + 1] - ahead_ms, later[i]) end
+  end
+  if not exists(LEASES) then return end
+  for _, lease in ipairs(redis.call('XPENDING', LEASES, GROUP, '-', '+', redis.call('XLEN', LEASES) + 1)) do
+    if lease[3] == 0 then redis.call('XCLAIM', LEASES, GROUP, CONSUMER, 0, lease[1], 'IDLE', 0, 'JUSTID') end
+  end
+end
+
+-- A worker holds a lease, now; had one done so later than now, then the clock was set back.
+local function worked(at)
+  local ahead_ms = tonumber(redis.call('GET', WORKED) or 0) - at
+  redis.call('SET', WORKED, at)
+  if ahead_ms > SET_BACK_MS then set_back(at, ahead_ms) end
+end
+
 local function start(id, token, at)
   redis.call('HINCRBY', record(id), 'attempts', 1) -- before the job runs, and in one step with the claim: deaths count
   redis.call('HDEL', record(id), 'release')
   redis.call('HSET', record(id), 'lease', token, 'started_ms', at, 'progress', WAITING)
-  redis.call('SET', WORKED, at)
+  worked(at)
   enter(id, 'running')
 end
 
@@ -412,6 +433,7 @@ end
 function commands.claim(token, lease_ms, may_steal, max_attempts, exhausted)
   local at = now()
   ensure_leases()
+  if tonumber(redis.call('GET', WORKED) or 0) - at > SET_BACK_MS then worked(at) end
   forget_expired(at)
   enqueue_due(at)
   local idle = may_steal == '1' and lease_ms or HANDED_BACK_MS
@@ -435,7 +457,7 @@ end
 function commands.beat(id, token)
   if holds(id, token) then
     redis.call('XCLAIM', LEASES, GROUP, CONSUMER, 0, get(id, 'entry'), 'JUSTID') -- claiming anew resets the idle time
-    redis.call('SET', WORKED, now())
+    worked(now())
   end
   return held(id, token)
 end

@@ -382,7 +382,7 @@ class WorkerQueue:
         """
         if self._steal_from is None:
             with self._errors():
-                uptime_s = self._script.redis.info("server")["uptime_in_seconds"]
+                uptime_s = max(0, self._script.redis.info("server")["uptime_in_seconds"])  # less than 0 where a clock was set back
             self._steal_from = time.monotonic() + (self.lease_s if self._outage_seen else max(0.0, self.lease_s - uptime_s))
         return time.monotonic() >= self._steal_from
 
