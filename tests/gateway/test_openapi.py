@@ -73,7 +73,7 @@ def test_both_kinds_of_body_are_described(schema: dict[str, Any]) -> None:
         ),
         ("delete", "/v1/uploads/{upload_id}", {"204", "404", "409", "412", "500", "503"}),
         ("get", "/v1/analyses/{analysis_id}/events", {"200", "204", "404", "410", "429", "500", "503"}),
-        ("post", "/v1/webhooks", {"201", "400", "413", "422", "429", "500", "503", "507"}),
+        ("post", "/v1/webhooks", {"201", "400", "408", "413", "422", "429", "500", "503", "507"}),
         ("post", "/v1/webhooks/{webhook_id}:test", {"202", "404", "409", "500", "503"}),
         ("get", "/readyz", {"200", "500", "503"}),
     ],
