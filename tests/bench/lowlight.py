@@ -32,6 +32,7 @@ from services.preprocess.light.lowlight import Brightening, Lowlight
 from shared import releases
 from shared.expressions import LABELS
 from shared.jobs import Enhance
+from tests.bench.dusk import at_dusk
 from tests.bench.figures import Figure
 from training.enlighten.darkness import Darkness, darkened
 from training.enlighten.data import HELD_OUT, part_of
@@ -89,7 +90,16 @@ def run(_home: Path, video: Path) -> list[Figure]:
         for exposure in EXPOSURES:
             brightened = Lowlight(method=method).brightening(Enhance.AUTO).frames(in_the_dark(frames, exposure))
             figures.append(figure(f"{method}: recall at {named(exposure)}", recall(find(brightened), lit)))
-    return figures
+    return [*figures, *of_the_front_end(video)]
+
+
+def of_the_front_end(video: Path) -> Iterator[Figure]:
+    """What serving itself sees in the clip, in which a face in the shade is brightened where the frame as a whole is not."""
+    for way, exposure, faces, tracks, brightened in at_dusk(video, (DAYLIGHT, *EXPOSURES), darken=in_the_dark):
+        where = f"front end, enhance={way}, at {named(exposure)}"
+        yield figure(f"{where}: faces fit to be judged", faces)
+        yield figure(f"{where}: tracks", tracks)
+        yield figure(f"{where}: frames brightened", brightened)
 
 
 def figure(name: str, value: float) -> Figure:
