@@ -260,7 +260,8 @@ local function set_back(at, ahead_ms)
     for i = 1, #later, 2 do redis.call('ZADD', key, later[i + 1] - ahead_ms, later[i]) end
   end
   if not exists(LEASES) then return end
-  for _, lease in ipairs(redis.call('XPENDING', LEASES, GROUP, '-', '+', redis.call('XLEN', LEASES) + 1)) do
+  local pending = redis.call('XPENDING', LEASES, GROUP)[1]
+  for _, lease in ipairs(redis.call('XPENDING', LEASES, GROUP, '-', '+', pending)) do
     if lease[3] == 0 then redis.call('XCLAIM', LEASES, GROUP, CONSUMER, 0, lease[1], 'IDLE', 0, 'JUSTID') end
   end
 end

@@ -55,11 +55,17 @@ def gateway(redis_url: str) -> Gateway:
 
 
 @pytest.fixture
-def new_worker(redis_url: str) -> Iterator[Callable[..., WorkerQueue]]:
+def worker_url(redis_url: str) -> str:
+    """Redis as workers reach it."""
+    return redis_url
+
+
+@pytest.fixture
+def new_worker(worker_url: str) -> Iterator[Callable[..., WorkerQueue]]:
     made: list[WorkerQueue] = []
 
     def make(**settings: Any) -> WorkerQueue:
-        made.append(WorkerQueue(redis_url, **{"lease_s": LEASE_S, "backoff_s": 0.05, **settings}))
+        made.append(WorkerQueue(worker_url, **{"lease_s": LEASE_S, "backoff_s": 0.05, **settings}))
         return made[-1]
 
     yield make

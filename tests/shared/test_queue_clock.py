@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from shared.errors import StorageError
 from shared.jobs import Failure, JobState, Timings
 from shared.queue import Beat, Lease, WorkerQueue
-from tests.conftest import RedisServer
+from shared.redis_users import USERS, url_of
+from tests.conftest import HOST, RedisServer
 from tests.shared.conftest import Gateway, claimed, new_job
 
 HOUR_S = 3600
@@ -44,7 +46,8 @@ def jump(tmp_path: Path) -> Jump:
 
 
 @pytest.fixture
-def redis_url(redis_program: Path, library: Path, tmp_path: Path, jump: Jump, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def clocked(redis_program: Path, library: Path, tmp_path: Path, jump: Jump, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """A Redis with such a clock, and with the users that serve."""
     jump(0)
     (tmp_path / "redis").mkdir()
     server = RedisServer(redis_program, tmp_path / "redis")
@@ -53,9 +56,22 @@ def redis_url(redis_program: Path, library: Path, tmp_path: Path, jump: Jump, mo
         patched.setenv("CLOCK_SHIFT", str(tmp_path / "shift"))
         server.start()
     try:
-        yield server.url
+        with redis.Redis.from_url(server.url) as client:
+            for name, user in USERS.items():
+                client.execute_command("ACL", "SETUSER", name, *user.rules(name).split())
+        yield server
     finally:
         server.kill()
+
+
+@pytest.fixture
+def redis_url(clocked: RedisServer) -> str:
+    return url_of("gateway", "gateway", host=HOST, port=clocked.port)
+
+
+@pytest.fixture
+def worker_url(clocked: RedisServer) -> str:
+    return url_of("worker", "worker", host=HOST, port=clocked.port)
 
 
 def soon_claimed(queue: WorkerQueue) -> Lease:

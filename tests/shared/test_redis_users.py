@@ -1,6 +1,7 @@
 """Users of Redis: each does its work as that user, and nothing else; a real Redis decides."""
 
 import asyncio
+import re
 import secrets
 import subprocess
 import time
@@ -11,10 +12,11 @@ import pytest
 import redis
 
 from services.web.limits import PerDay
+from shared import redis_users
 from shared.errors import JobNotFound, QueueUnavailable
 from shared.jobs import Progress, Timings
 from shared.queue import CHAMPION, GatewayQueue, WorkerQueue
-from shared.redis_users import USERS, acl_file, url_of
+from shared.redis_users import SCRIPTED, USERS, acl_file, url_of
 from tests.conftest import HOST, free_port
 from tests.shared.conftest import new_job
 
@@ -169,6 +171,13 @@ def test_what_publishing_does_to_the_aliases_the_training_service_may_do(urls: d
         assert aliases.alias("shadow") == 1
     finally:
         aliases.close()
+
+
+def test_whatever_the_scripts_call_may_be_called() -> None:
+    scripts = "".join(path.read_text() for path in Path(redis_users.__file__).parent.glob("*.lua"))
+    called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", scripts)}
+    assert len(called) > 30
+    assert called - set(SCRIPTED) == set()
 
 
 # --- what they may not ------------------------------------------------------------------------------------------------
