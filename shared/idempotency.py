@@ -37,5 +37,7 @@ def key_digest(tenant: Tenant, key: str) -> str:
 
 def fingerprint(video_sha256: str, options: Options) -> str:
     """Equal for two requests that ask for the same, however they wrote it down."""
-    asked = {"video": video_sha256, "options": options.model_dump(mode="json")}
+    asked_for = options.model_dump(mode="json")
+    # Beside the options, where it once was: a key holds for days, whichever version is asked then.
+    asked = {"video": video_sha256, "keep_video": asked_for.pop("keep_video"), "options": asked_for}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ results' addresses, never media. Only `shared.queue` changes it.
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.errors import MienError
@@ -201,3 +201,12 @@ class Job(Contract):
     """Only of a failed job."""
     cancel_requested: bool = False
     """A running job stops at its next frame."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_once_written(cls, data: object) -> object:
+        """Records outlive the version that wrote them: `keep_video` was a field of the job before it was an option."""
+        match data:
+            case {"keep_video": kept, "options": {**options}, **job}:
+                return {**job, "options": {"keep_video": kept, **options}}
+        return data

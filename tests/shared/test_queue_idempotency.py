@@ -184,6 +184,11 @@ def test_a_fingerprint_tells_what_was_asked_for_and_not_how() -> None:
     assert len({asked, *others}) == 4
 
 
+def test_a_key_outlives_the_version_that_it_was_given_to() -> None:
+    """Digests made when keeping a video was no option yet: a client that repeats its request asks for the same."""
+    assert fingerprint("0" * 64, Options()) == "4b0ae22ea6b285f852ee0afc3f065812accbc805205f40b4a9503e40da5de9d6"
+
+
 def test_no_redis_no_answer(redis_server: Any) -> None:
     redis_server.kill()
     with pytest.raises(QueueUnavailable):

@@ -1,5 +1,6 @@
 """Folder and Redis in step: what Redis forgot comes back, what is past its time goes, and neither is done to anything else."""
 
+import json
 import os
 import random
 import shutil
@@ -262,6 +263,44 @@ def test_a_folder_that_cannot_be_read_keeps_no_other_from_coming_back(gateway: G
     assert reconcile(videos, upkeep) == (2, 0)
     assert {job.id for job in gateway.list().jobs} == {jobs[0].id, jobs[2].id}
     assert jobs[1].id in videos.ids(), "nothing is removed that cannot be read"
+
+
+def as_once_written(path: Path, *, kept: bool) -> None:
+    """Before `keep_video` was an option, it was a field of the job, in manifests and ends alike."""
+    content = json.loads(path.read_text())
+    job = content.get("job", content)
+    del job["options"]["keep_video"]
+    job["keep_video"] = kept
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_an_earlier_version_accepted_is_not_lost(
+    gateway: Gateway, worker: WorkerQueue, upkeep: UpkeepQueue, videos: Videos, raw: redis.Redis, kept: bool
+) -> None:
+    waiting, ended = accept(videos, gateway), accept(videos, gateway)
+    gateway.cancel(ended.id)
+    clear_ended(videos, upkeep, settled_s=0)
+    as_once_written(videos.root / "analyses" / waiting.id / "manifest.json", kept=kept)
+    as_once_written(videos.root / "analyses" / ended.id / "manifest.json", kept=kept)
+    as_once_written(videos.root / "analyses" / ended.id / "end.json", kept=kept)
+    raw.flushall()
+    assert reconcile(videos, upkeep) == (2, 0)
+    assert gateway.get(ended.id).state == JobState.CANCELED
+    assert claimed(worker).job.options == Options(keep_video=kept)
+
+
+def test_an_earlier_versions_end_is_removed_in_time(gateway: Gateway, upkeep: UpkeepQueue, videos: Videos, raw: redis.Redis) -> None:
+    job = accept(videos, gateway)
+    gateway.cancel(job.id)
+    clear_ended(videos, upkeep, settled_s=0)
+    end = videos.end(job.id)
+    assert end is not None
+    videos.write_end(End(job=end.job.model_copy(update={"ended_ms": job.created_ms - 7 * DAY_MS})))
+    as_once_written(videos.root / "analyses" / job.id / "end.json", kept=False)
+    raw.flushall()
+    assert reconcile(videos, upkeep) == (0, 1)
+    assert videos.ids() == []
 
 
 def test_reconciling_beside_a_gateway_and_workers_changes_nothing(
