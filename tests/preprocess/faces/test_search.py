@@ -43,13 +43,24 @@ def test_the_first_frame_is_scanned_and_the_rest_followed(detector):
     assert [left - lefts(seen[0])[0] for (left,) in map(lefts, seen)] == pytest.approx([0, 4, 8, 12, 16], abs=6)
 
 
-def test_batches_make_no_difference_to_the_faces(detector):
+def test_batches_make_no_difference_to_a_face_that_is_always_there(detector):
     frames, times = [with_faces((4 * index, 20)) for index in range(6)], [125 * index for index in range(6)]
     at_once = detector.searching(frame_size=SIZE).look(frames, times)
     search = detector.searching(frame_size=SIZE)
     one_by_one = [search.look([frame], [at_ms])[0] for frame, at_ms in zip(frames, times, strict=True)]
     for ours, theirs in zip(at_once, one_by_one, strict=True):
         assert lefts(ours) == pytest.approx(lefts(theirs), abs=6)
+
+
+@pytest.mark.parametrize(("batch", "seen_from"), [(1, 2), (2, 2), (3, 1), (12, 1)])
+def test_small_batches_see_a_little_later_who_enters(batch, seen_from):
+    """Large frames come a few at a time, and nobody is followed back over the edge of a batch; but its last frame is scanned early."""
+    frames = [with_faces((0, 20))] + [with_faces((0, 20), (320, 20))] * 11
+    times = [125 * index for index in range(12)]
+    search = FaceDetector(schedule=Schedule(every_ms=500, every_frames=99)).searching(frame_size=SIZE)
+    parts = [slice(start, start + batch) for start in range(0, 12, batch)]
+    faces = [len(seen.faces) for part in parts for seen in search.look(frames[part], times[part])]
+    assert faces == [1] * seen_from + [2] * (12 - seen_from)
 
 
 @pytest.mark.parametrize(
