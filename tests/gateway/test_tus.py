@@ -16,7 +16,7 @@ from services.gateway.tus import record, store
 from services.gateway.tus.finish import Finisher
 from services.gateway.tus.record import Upload
 from services.gateway.tus.store import Uploads
-from shared.queue import GatewayQueue
+from shared.queue import GatewayQueue, Limits
 from shared.videos import Videos
 from tests.gateway.conftest import MAX_BYTES, RAW, Gateway, read_answer, wait_until
 
@@ -326,6 +326,33 @@ async def die_and_go_on(tmp_path: Path, redis_url: str, step: str, when: str, mo
     assert [job.sha256 for job in (await queue.list()).jobs] == [hashlib.sha256(VIDEO).hexdigest()]
     assert videos.video(upload.job_id).read_bytes() == VIDEO
     await queue.close()
+
+
+def test_uploads_that_cannot_be_finished_keep_no_other_waiting(tmp_path: Path, redis_url: str) -> None:
+    asyncio.run(tend_one_among_others(tmp_path, redis_url))
+
+
+async def tend_one_among_others(tmp_path: Path, redis_url: str) -> None:
+    uploads, videos = Uploads(tmp_path), Videos(tmp_path)
+    queue = GatewayQueue(redis_url, limits=Limits(tenant_jobs=1))
+    videos.prepare()
+    uploads.prepare()
+    for number, tenant in enumerate(["broken", "greedy", "greedy", "other"]):
+        upload = record.new_upload(tenant=tenant, length=len(VIDEO), metadata={}).model_copy(update={"id": f"up_{number:032x}"})
+        uploads.create(upload)
+        (tmp_path / "uploads" / upload.id / "bytes").write_bytes(VIDEO)
+    (tmp_path / "analyses" / f"an_{0:032x}").mkdir()
+    (tmp_path / "analyses" / f"an_{0:032x}" / "manifest.json").write_text('{"from": "the future"}')
+    tending = asyncio.create_task(Finisher(uploads, videos=videos, queue=queue).tend())
+    try:
+        async with asyncio.timeout(60):
+            while [upload.finished for upload in uploads.all()] != [False, True, False, True]:
+                assert not tending.done()
+                await asyncio.sleep(0.02)
+        assert {job.tenant for job in (await queue.list()).jobs} == {"greedy", "other"}
+    finally:
+        tending.cancel()
+        await queue.close()
 
 
 # --- the end of an upload --------------------------------------------------------------------------------------------

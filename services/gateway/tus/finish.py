@@ -13,7 +13,7 @@ from services.gateway.acceptance import job_of
 from services.gateway.tus.errors import UploadBusy, UploadNotFound
 from services.gateway.tus.record import Upload
 from services.gateway.tus.store import Uploads
-from shared.errors import MediaMissing, MienError
+from shared.errors import MediaMissing, MienError, QueueUnavailable
 from shared.jobs import Job
 from shared.queue import GatewayQueue
 from shared.videos import Videos
@@ -67,6 +67,10 @@ class Finisher:
                 await self.finish(await to_thread.run_sync(self._uploads.get, upload.id, upload.tenant))
         except (UploadBusy, UploadNotFound):
             return  # whoever is at it will finish it
+        except QueueUnavailable:
+            raise  # without a queue, none can be finished
+        except MienError as error:  # of this one: the others are not to wait for it
+            log.warning("upload not finished", extra={"upload_id": upload.id, "reason": str(error.__cause__ or error.title())})
 
     def _accepted(self, upload: Upload) -> Job | None:
         try:
