@@ -193,7 +193,7 @@ async def read(analysis_id: AnalysisId, response: Response, parts: Given, caller
     },
 )
 async def cancel(analysis_id: AnalysisId, response: Response, parts: Given, caller: Client) -> Analysis:
-    """A queued one is canceled at once; a running one stops at its next frame, and says `cancel_requested` until then."""
+    """A queued one is canceled at once; a running one stops within seconds, and says `cancel_requested` until then."""
     return show(await parts.queue.cancel(analysis_id, tenant=caller.tenant), response)
 
 

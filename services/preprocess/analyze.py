@@ -39,20 +39,20 @@ def analyze(
     """
     watch, sightings = Stopwatch(), Sightings()
     front = FrontEnd(detector=detector, lowlight=lowlight, options=options, size=release.size, sightings=sightings, watch=watch)
-    decoding = decoded(video, sample_fps=options.sample_fps, start_ms=options.start_ms, end_ms=options.end_ms, limits=limits)
-    with (
-        watch.told_to(listener.stages),
-        watch.opened("decode", decoding) as source,
-        Judging(release=release, classifier=classifier, sightings=sightings, watch=watch) as judging,
-    ):
+    judging = Judging(release=release, classifier=classifier, sightings=sightings, watch=watch)
+    promised: int | None = None
 
-        def analysing() -> None:
-            listener.progress(watch.progress(done=judging.frames_judged, expected=source.expected_frames))
+    def analysing() -> None:
+        expected = promised and max(promised, sightings.frames_sampled)  # a header may promise too little
+        listener.progress(watch.progress(done=judging.frames_judged, expected=expected))
 
-        def classifying() -> None:
-            progress = watch.progress(done=judging.frames_judged, expected=sightings.frames_sampled)
-            listener.progress(progress.model_copy(update={"stage": Stage.CLASSIFYING}))
+    def classifying() -> None:
+        progress = watch.progress(done=judging.frames_judged, expected=sightings.frames_sampled)
+        listener.progress(progress.model_copy(update={"stage": Stage.CLASSIFYING}))
 
+    decoding = decoded(video, sample_fps=options.sample_fps, start_ms=options.start_ms, end_ms=options.end_ms, limits=limits, ask=analysing)
+    with watch.told_to(listener.stages), watch.opened("decode", decoding) as source, judging:
+        promised = source.expected_frames
         for batch in front.batches(watch.timed("decode", source.frames())):
             for frame, crops in zip(batch.frames, front.crops(batch), strict=True):
                 if windows := judging.send(crops, pts_ms=frame.pts_ms, ask=analysing):

@@ -13,7 +13,7 @@ class Listener:
     """What `progress` or `windows` raises stops the analysis; what `stages` raises is only logged."""
 
     progress: Callable[[Progress], None]
-    """Called after every batch of frames, before the tracks are judged, and about every second while the model is waited for."""
+    """Called after every batch of frames, before the tracks are judged, and about every second while decoder or model is waited for."""
     windows: Callable[[Sequence[TrackWindow]], None]
     """Called with windows soon after they are judged: each once, and all of the result's."""
     stages: Callable[[Sequence[StageTime]], None] = lambda _: None

@@ -33,6 +33,7 @@ class Stopwatch:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._first_ms: dict[str, int] = {}
         self._last_ms: dict[str, int] = {}
+        self._percent = 0
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -73,13 +74,16 @@ class Stopwatch:
             yield item
 
     def progress(self, *, done: int, expected: int | None) -> Progress:
-        """How far the frames are, and how long the rest takes at the speed so far. 99 % at most: only the queue says 100."""
+        """How far the frames are, and how long the rest takes at the speed so far. 99 % at most: only the queue says 100.
+
+        The share never runs back, though more may be expected by and by.
+        """
         if not expected:
-            return Progress(stage=Stage.ANALYSING, frames_done=done)
+            return Progress(stage=Stage.ANALYSING, frames_done=done, percent=self._percent)
         total = max(expected, done)
         seconds_left = round((time.monotonic() - self._began) * (total - done) / done) if done else None
-        percent = min(99, 100 * done // expected)
-        return Progress(stage=Stage.ANALYSING, frames_done=done, frames_total=total, percent=percent, seconds_left=seconds_left)
+        self._percent = max(self._percent, min(99, 100 * done // expected))
+        return Progress(stage=Stage.ANALYSING, frames_done=done, frames_total=total, percent=self._percent, seconds_left=seconds_left)
 
     def stages(self) -> list[StageTime]:
         """The stages that there have been, in the order of their beginnings."""

@@ -1,8 +1,11 @@
 """The whole analysis of a video in this process: real decoder, real MTCNN, real Triton, random weights."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,9 @@ import pytest
 from skimage import data
 
 from deploy.clip import make_clip
+from services.preprocess import analyze as module
 from services.preprocess.analyze import analyze
+from services.preprocess.decode.decoding import DecodedVideo, decoded
 from services.preprocess.decode.limits import Limits
 from services.preprocess.faces.search import FaceDetector
 from services.preprocess.judge.classifier import Classifier
@@ -173,6 +178,47 @@ def test_what_report_raises_stops_the_analysis_and_all_that_it_began(foreseen: C
         analysis(portrait, report=report)
     assert time.monotonic() - asked[-1] < 3
     assert left_running() == before
+
+
+ALIVE_ONLY = "import os, struct, time\nwhile True: time.sleep(.2); os.write(1, struct.pack('<cI', b'A', 0))"
+
+
+def test_a_decoder_that_only_says_to_be_alive_keeps_nobody_from_stopping(
+    foreseen: Callable[..., Analysis], portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that has far to go to where a part begins."""
+    monkeypatch.setattr(module, "decoded", partial(decoded, decoder=(sys.executable, "-I", "-c", ALIVE_ONLY)))
+    before, asked = left_running(), []
+
+    def report(progress: Progress) -> None:
+        asked.append(progress)
+        if len(asked) == 2:
+            raise Stopped
+
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        foreseen()(portrait, report=report)
+    assert time.monotonic() - began < 60, "a frame is waited for for an hour"
+    assert asked == [Progress(stage=Stage.ANALYSING)] * 2
+    assert left_running() == before
+
+
+def test_a_header_that_promises_too_little_makes_no_progress_run_back(
+    foreseen: Callable[..., Analysis], portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def promising_little(*arguments: object, **named: object) -> Iterator[DecodedVideo]:
+        with decoded(*arguments, **named) as video:  # type: ignore[arg-type]
+            video.expected_frames = 3
+            yield video
+
+    monkeypatch.setattr(module, "decoded", promising_little)
+    analysis = foreseen(lambda _: time.sleep(0.4))
+    analysis(portrait)
+    percents = [progress.percent for progress in analysis.reports]
+    assert percents == sorted(percents)
+    assert max(progress.percent for progress in analysis.reports if progress.frames_done < 40) < 99
+    assert percents[-1] == 99
 
 
 def left_running() -> tuple[set[str], set[int]]:

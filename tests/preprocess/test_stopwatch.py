@@ -54,6 +54,12 @@ def test_more_than_was_expected_is_never_all(done: int, total: int) -> None:
     assert (progress.frames_total, progress.percent, progress.seconds_left) == (total, 99, 0)
 
 
+def test_the_share_never_runs_back_when_more_is_expected() -> None:
+    watch = Stopwatch()
+    percents = [watch.progress(done=done, expected=expected).percent for done, expected in [(32, 48), (48, 100), (64, 100), (80, 100)]]
+    assert percents == [66, 66, 66, 80]
+
+
 def test_opening_is_of_the_stage_and_what_is_done_inside_is_not(clock: Callable[[float], None]) -> None:
     @contextmanager
     def slow() -> Iterator[str]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from services.preprocess.asking import Ask, nobody
 from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.limits import Limits, most_frames
 from services.preprocess.decode.wire import Ended, Failed, Garbled, Hearer, Opened, Request, Silent
@@ -49,10 +50,12 @@ def decoded(
     start_ms: int = 0,
     end_ms: int | None = None,
     limits: Limits = LIMITS,
+    ask: Ask = nobody,
     decoder: Sequence[str] = DECODER,
 ) -> "Iterator[DecodedVideo]":
     """Open a video for one pass over the frames of `start_ms` <= time < `end_ms`. The first one has been decoded when this returns.
 
+    `ask` is called about every second of waiting for the process, be it for the first frame; what it raises ends the wait.
     `decoder` is the command that decodes; the request becomes its last argument.
 
     Raises any MediaError (see `video.open_video` and `video.Video.frames`), which `frames` may do too, and
@@ -64,7 +67,7 @@ def decoded(
     """
     request = Request(worker=os.getpid(), sample_fps=sample_fps, start_ms=start_ms, end_ms=end_ms, limits=limits)
     with _opened(path) as video, _started([*decoder, request.model_dump_json()], video) as process:
-        yield DecodedVideo(_Conversation(process, limits), request)
+        yield DecodedVideo(_Conversation(process, limits, ask), request)
 
 
 class DecodedVideo:
@@ -126,10 +129,11 @@ class DecodedVideo:
 class _Conversation:
     """Answers of one process, or the error that there is none."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits, ask: Ask) -> None:
         self._process = process
         self._limits = limits
-        self._hearer = Hearer(cast("BinaryIO", process.stdout).fileno(), silence_s=limits.silence_s, wait_s=limits.wait_s)
+        pipe = cast("BinaryIO", process.stdout).fileno()
+        self._hearer = Hearer(pipe, silence_s=limits.silence_s, wait_s=limits.wait_s, ask=ask)
 
     def hear(self) -> Opened | Frame | Ended:
         try:

@@ -20,6 +20,7 @@ from typing import Annotated, BinaryIO, Final
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
+from services.preprocess.asking import ASKS_EVERY_S, Ask, nobody
 from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.limits import Limits
 from shared.jobs import Contract, Milliseconds
@@ -131,15 +132,18 @@ class Speaker:
 class Hearer:
     """The worker's end."""
 
-    def __init__(self, pipe: int, *, silence_s: float, wait_s: float) -> None:
+    def __init__(self, pipe: int, *, silence_s: float, wait_s: float, ask: Ask = nobody) -> None:
         """
         pipe: a descriptor, which stays the caller's.
         silence_s: how long to wait for a whole answer, be it that there is nothing to tell.
         wait_s: how long to wait for one that says something.
+        ask: called between the words of one that only says to be alive, too; what it raises comes out of `hear`.
         """
         self._pipe = pipe
         self._silence_s = silence_s
         self._wait_s = wait_s
+        self._ask = ask
+        self._asked = time.monotonic()
         self._poll = select.poll()
         self._poll.register(pipe, select.POLLIN)
         self._size: tuple[int, int] | None = None
@@ -186,9 +190,16 @@ class Hearer:
 
     def _read_into(self, memory: memoryview, deadline: float) -> None:
         while memory:
-            if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise Silent
+            self._await(deadline)
             read = os.readv(self._pipe, [memory])
             if not read:
                 raise EOFError
             memory = memory[read:]
+
+    def _await(self, deadline: float) -> None:
+        """Until there is something to read. The time since the last `ask` runs on from answer to answer, as these may trickle in."""
+        while not self._poll.poll(max(0.0, min(deadline, self._asked + ASKS_EVERY_S) - time.monotonic()) * 1000):
+            if time.monotonic() >= deadline:
+                raise Silent
+            self._ask()
+            self._asked = time.monotonic()

@@ -1,7 +1,7 @@
 """Encodes faces and judges what is finished of their tracks, in a thread of its own: Triton works while the next frames are searched."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event
@@ -10,6 +10,7 @@ from typing import Final, Self, TypeVar
 
 import numpy as np
 
+from services.preprocess.asking import ASKS_EVERY_S, Ask
 from services.preprocess.frontend import Crop
 from services.preprocess.judge.classifier import Classifier
 from services.preprocess.judge.sightings import Sighting, Sightings, halved
@@ -23,12 +24,8 @@ GROUP: Final = 16
 """Crops, or frames where these have fewer faces, that are gathered before the model is asked: what one request holds."""
 MOST_WAITING: Final = 3 * GROUP
 """Crops, or frames, that may wait for the model: whoever sends more waits himself, so memory stays flat."""
-ASKS_EVERY_S: Final = 1.0
-"""How often whoever waits for the model is asked whether that is still wanted."""
 
 Answer = TypeVar("Answer")
-Ask = Callable[[], None]
-"""Called about every second of waiting; what it raises ends the wait."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -334,6 +334,44 @@ def test_signs_of_life_alone_do_not_keep_it_for_ever(clips):
         list(video.frames())
 
 
+ALIVE_FOR_EVER = "while True: time.sleep(.2); os.write(1, struct.pack('<cI', b'A', 0))"
+TRICKLING = "for at_ms in range(120, 2000, 40): time.sleep(.2); show(at_ms)"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [PRELUDE + ALIVE_FOR_EVER, OPENED + ALIVE_FOR_EVER, OPENED + TRICKLING],
+    ids=["before the first frame", "after it", "trickling"],
+)
+def test_whoever_waits_is_asked_and_may_stop(clips, script):
+    asked = []
+
+    def ask():
+        asked.append(time.monotonic())
+        if len(asked) == 3:
+            raise InterruptedError
+
+    began = time.monotonic()
+    with (
+        pytest.raises(InterruptedError),
+        decoded(clips.bytes("upload", b"x"), sample_fps=60, decoder=instead(script), ask=ask) as video,
+    ):
+        list(video.frames())
+    assert 2.9 < asked[-1] - began < 30
+
+
+def test_whoever_is_asked_may_take_longer_than_the_decoder_may_be_silent(clips):
+    """What it has said meanwhile is in the pipe."""
+    script = OPENED + "time.sleep(1.5)\nshow(120)\nspeaker.say(Failed(code='media-corrupt', detail=''))"
+    limits, times = Limits(silence_s=2), []
+    with (
+        pytest.raises(MediaCorrupt),
+        decoded(clips.bytes("upload", b"x"), sample_fps=60, limits=limits, decoder=instead(script), ask=lambda: time.sleep(3)) as video,
+    ):
+        times.extend(frame.pts_ms for frame in video.frames())
+    assert times == [0, 40, 80, 120]
+
+
 def test_a_gigabyte_of_complaints_matters_to_nobody(clips):
     script = PRELUDE + "for _ in range(1024): os.write(2, bytes(1 << 20))\n" + AS_USUAL
     with decoded(clips.write(frames=5), sample_fps=60, decoder=instead(script)) as video:
