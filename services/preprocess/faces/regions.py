@@ -1,8 +1,9 @@
 """From five landmarks to the face tensor: the one function that serving and training crop with.
 
 The face is turned until the eyes are level and scaled and moved until eyes and mouth lie where `EYES_XY` and
-`MOUTH_XY` say; eyes and mouth are then cut out of that upright face. Any change here that alters a pixel must change
-`shared.releases.PREPROCESS_VERSION`.
+`MOUTH_XY` say; eyes and mouth are then cut out of that upright face. Any change here that alters a pixel of a face as large as
+those that releases have learnt from must change `shared.releases.PREPROCESS_VERSION`. (Faces of more than 512 pixels were once sampled
+too coarsely; none that anything was trained on is as large, so that mending it has left version p1 what it was.)
 """
 
 import math
@@ -59,6 +60,8 @@ def upright_thumbnail(rgb_hwc: Pixels, landmarks_xy: Points, *, size: int) -> Im
 def upright_face(rgb_hwc: Pixels, landmarks_xy: Points, *, least_px: int, most_px: int = MAX_UPRIGHT_PX) -> Image.Image:
     """The square face, eyes level, at about the frame's own resolution but never smaller than `least_px` or larger than `most_px`.
 
+    A larger face is averaged down by a whole number first, so that the interpolation hardly changes its size, and no pattern becomes moire.
+
     Rotation comes from the eyes alone, scale and place from eyes and mouth corners by least squares: a turned head
     brings the eyes together, and the mouth keeps it from being blown up. Touches the face's surroundings only, not the whole frame.
     """
@@ -66,8 +69,8 @@ def upright_face(rgb_hwc: Pixels, landmarks_xy: Points, *, least_px: int, most_p
     scale = side_px(turned)
     offset = turned.mean(axis=0) - scale * TARGET_XY.mean(axis=0)
 
-    side = min(most_px, max(least_px, round(scale)))
-    shrink = max(1, int(scale / side))
+    shrink = math.ceil(round(scale) / most_px)
+    side = min(most_px, max(least_px, round(scale / shrink)))
     patch, corner = surroundings(rgb_hwc, level @ (offset[:, None] + scale * UNIT_SQUARE), step=shrink)
     # Pillow maps each output pixel back to the picture it is given: patch * shrink + corner = level @ (pixel * scale / side + offset)
     to_patch = level * (scale / side / shrink)

@@ -90,7 +90,7 @@ def test_large_faces_are_averaged_not_skipped() -> None:
     board = (np.indices((2000, 2000)).sum(axis=0) % 2 * 255).astype(np.uint8)
     frame = np.repeat(board[:, :, np.newaxis], 3, axis=2)
     landmarks = np.array([(x * 1800 + 100, y * 1800 + 100) for x, y in (*EYES_XY, (0.5, 0.6), *MOUTH_XY)], dtype=np.float32)
-    assert upright_face(frame, landmarks, least_px=64).width == MAX_UPRIGHT_PX
+    assert MAX_UPRIGHT_PX / 2 < upright_face(frame, landmarks, least_px=64).width <= MAX_UPRIGHT_PX
     inner = face_tensor(frame, landmarks, size=64)[:, 4:-4, 4:-4]
     assert inner.min() > 100
     assert inner.max() < 155
@@ -106,6 +106,16 @@ def test_a_fine_pattern_on_a_face_of_400_px_comes_out_grey(square_px: int, roll:
     for tensor in (face_tensor(frame, landmarks, size=48), np.asarray(upright_thumbnail(frame, landmarks, size=32))):
         assert abs(tensor.astype(float).mean() - 127.5) < 3
         assert tensor.std() < 16, "a pattern that is not averaged has 127"
+
+
+@pytest.mark.parametrize("side", [70, 100, 127, 180, 400, 511, 513, 700, 1000, 1023, 1030, 1500, 2100])
+def test_stripes_come_out_grey_on_faces_of_every_size(side: int) -> None:
+    """One pixel wide, and so finer than anything that is cut."""
+    frame = np.repeat((np.indices((side + 20, side + 20))[1] % 2 * 255).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+    landmarks = np.array([(x * side + 10, y * side + 10) for x, y in (*EYES_XY, (0.5, 0.6), *MOUTH_XY)], dtype=np.float32)
+    face = face_tensor(frame, landmarks, size=min(64, side // 3))[:, 2:-2, 2:-2]
+    thumbnail = np.asarray(upright_thumbnail(frame, landmarks, size=32))[2:-2, 2:-2]
+    assert max(face.std(), thumbnail.std()) < 6, "stripes that are not averaged have 127"
 
 
 @pytest.mark.parametrize("roll", [-90, -30, 20, 60, 180])
@@ -143,7 +153,7 @@ def test_a_face_is_cut_from_its_surroundings_as_from_the_whole_frame(centre: tup
     _, landmarks = drawn_face(side=170.3, roll_degrees=21, centre=centre)
     frame = np.random.default_rng(1).integers(0, 256, (479, 641, 3), dtype=np.uint8)
     cut = np.asarray(upright_face(frame, landmarks, least_px=16, most_px=most_px))
-    shrink, side = max(1, int(170.3 / cut.shape[0])), cut.shape[0]
+    shrink, side = round(170.3 / cut.shape[0]), cut.shape[0]
     centred = np.array([(x - 0.5, y - 0.5, 1) for x, y in POINTS.values()])
     to_frame, *_ = np.linalg.lstsq(centred, landmarks[[0, 1, 3, 4]].astype(float), rcond=None)
     matrix = np.array((*to_frame[:2] / side, to_frame[2] - to_frame[:2].sum(axis=0) / 2)) / shrink
