@@ -7,11 +7,11 @@
                                              id, webhook, job, type, payload   as they were made; job is '' for a test
                                              state      pending, delivered or failed
                                              made_ms    when it was made
-                                             next_ms    when it is tried next, or again if whoever tries it dies
                                              tries      how often it was begun since it was made, or asked for again
                                              token      of the try that is under way
                                              attempts   what came of each try, a JSON list of shared.deliveries.Attempt
-    mien:deliveries                  zset  the pending ones, by next_ms
+    mien:deliveries                  zset  the pending ones, by when each is tried next, or again if whoever tries it dies. `queue.lua`
+                                           moves them when the clock was set back
     mien:webhook:<id>:deliveries     zset  all of one webhook, by made_ms: the newest, and all that are pending
 
 A name in a zset whose hash is gone stands for nothing: it is dropped where it is met. All times are Unix milliseconds of Redis's clock. ]]
@@ -48,9 +48,16 @@ local function trim(webhook)
   end
 end
 
-local function schedule(id, at)
-  redis.call('HSET', delivery(id), 'next_ms', at)
-  redis.call('ZADD', DELIVERIES, at, id)
+local function schedule(id, at) redis.call('ZADD', DELIVERIES, at, id) end
+
+-- The hash, and for a pending one `due_ms`: when it is tried next.
+local function whole(id)
+  local fields, due_ms = redis.call('HGETALL', delivery(id)), redis.call('ZSCORE', DELIVERIES, id)
+  if due_ms then
+    table.insert(fields, 'due_ms')
+    table.insert(fields, due_ms)
+  end
+  return fields
 end
 
 -- Once, however often it is asked for.
@@ -103,7 +110,7 @@ function commands.claim(token, lease_ms, ...)
       redis.call('HINCRBY', delivery(id), 'tries', 1)
       redis.call('HSET', delivery(id), 'token', token)
       schedule(id, at + lease_ms)
-      return redis.call('HGETALL', delivery(id))
+      return whole(id)
     end
   end
   return {}
@@ -117,12 +124,7 @@ function commands.settle(id, token, state, wait_ms, attempt)
   if #attempts > KEEP_ATTEMPTS then table.remove(attempts, 1) end
   redis.call('HSET', delivery(id), 'state', state, 'attempts', cjson.encode(attempts))
   redis.call('HDEL', delivery(id), 'token')
-  if state == 'pending' then
-    schedule(id, now() + wait_ms)
-  else
-    redis.call('HDEL', delivery(id), 'next_ms')
-    redis.call('ZREM', DELIVERIES, id)
-  end
+  if state == 'pending' then schedule(id, now() + wait_ms) else redis.call('ZREM', DELIVERIES, id) end
   return 1
 end
 
@@ -132,7 +134,7 @@ function commands.again(webhook, id)
   redis.call('HSET', delivery(id), 'state', 'pending', 'tries', 0)
   redis.call('HDEL', delivery(id), 'token')
   schedule(id, now())
-  return redis.call('HGETALL', delivery(id))
+  return whole(id)
 end
 
 -- The deliveries of a webhook, the newest first.
@@ -140,7 +142,7 @@ function commands.list(webhook, limit)
   local found = {}
   for _, id in ipairs(redis.call('ZREVRANGE', log(webhook), 0, limit - 1)) do
     if exists(delivery(id)) then
-      table.insert(found, redis.call('HGETALL', delivery(id)))
+      table.insert(found, whole(id))
     else
       redis.call('ZREM', log(webhook), id)
     end
@@ -150,7 +152,7 @@ end
 
 function commands.get(webhook, id)
   if get(id, 'webhook') ~= webhook then return {} end
-  return redis.call('HGETALL', delivery(id))
+  return whole(id)
 end
 
 function commands.forget(webhook)

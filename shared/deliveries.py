@@ -184,6 +184,6 @@ def _delivery(fields: Sequence[str]) -> Delivery:
         analysis=record["job"] or None,
         state=DeliveryState(record["state"]),
         created_ms=int(record["made_ms"]),
-        next_ms=int(record["next_ms"]) if "next_ms" in record else None,
+        next_ms=int(record["due_ms"]) if "due_ms" in record else None,
         attempts=tuple(json.loads(record["attempts"]) or ()),
     )

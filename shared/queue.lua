@@ -23,12 +23,14 @@
     mien:ended             zset    final jobs whose folder is still to be tidied: id by the time of the end
     mien:expires           zset    final jobs, as in mien:jobs:all, by the time at which they are forgotten
     mien:announcements     zset    final jobs of whose end nobody was told yet: id by the time at which to see to it. `deliveries.lua` does
+    mien:deliveries        zset    of that script
     mien:announced:<id>    set     the deliveries about a job, each of them a hash mien:delivery:<id> of that script
     mien:gone:<id>         string  for a while: whose a job was that was deleted or forgotten, and nothing else about it
     mien:generation        string  names the data that this Redis has: another one is another life, begun with nothing
     mien:deleted:<id>      string  for an hour: whoever read the job's manifest before it was deleted must not bring it back
     mien:idempotency:<key> hash    holder: the request that is being answered, or id and fingerprint: the job that it made
-    mien:worked            string  when a worker last held a lease; a time that is yet to come says that the clock was set back
+    mien:worked            string  when a worker last held a lease; a time that is yet to come says that the clock was set back, and
+                                   then this is the latest that it can have been
     mien:aliases           hash    champion, canary, shadow -> version of a release
     mien:alias:<name>      list    versions that had the alias before, the latest first
 
@@ -49,7 +51,7 @@ local LEASES, GROUP, CONSUMER = 'mien:leases', 'workers', 'worker'
 local TURNS, NUMBER, ARRIVALS = 'mien:turns', 'mien:number', 'mien:arrivals'
 local DELAYED, QUEUED_BYTES = 'mien:delayed', 'mien:queued_bytes'
 local ENDED, EXPIRES, WORKED, ALIASES = 'mien:ended', 'mien:expires', 'mien:worked', 'mien:aliases'
-local ANNOUNCEMENTS = 'mien:announcements'
+local ANNOUNCEMENTS, DELIVERIES = 'mien:announcements', 'mien:deliveries'
 local GENERATION = 'mien:generation'
 local WAITING = '{"stage":"waiting"}'
 local KEEP_MS = 7 * 24 * 3600 * 1000
@@ -253,9 +255,9 @@ local function next_entry(idle)
 end
 
 -- What was to happen by a clock that has been set back since would wait until that comes round again: jobs for their next try, ends
--- for being told and tidied, and the lease of a holder that has died since it last beat. Ages of leases then begin anew.
-local function set_back(at, ahead_ms)
-  for _, key in ipairs({DELAYED, ENDED, ANNOUNCEMENTS}) do
+-- for being told and tidied, deliveries, and the lease of a holder that has died since it last beat. Ages of leases then begin anew.
+local function set_back(ahead_ms, at)
+  for _, key in ipairs({DELAYED, ENDED, ANNOUNCEMENTS, DELIVERIES}) do
     local later = redis.call('ZRANGEBYSCORE', key, '(' .. at, '+inf', 'WITHSCORES')
     for i = 1, #later, 2 do redis.call('ZADD', key, later[i + 1] - ahead_ms, later[i]) end
   end
@@ -266,11 +268,17 @@ local function set_back(at, ahead_ms)
   end
 end
 
--- A worker holds a lease, now; had one done so later than now, then the clock was set back.
-local function worked(at)
+-- Where a worker held a lease later than now, the clock was set back, by that much at least.
+local function notice(at)
   local ahead_ms = tonumber(redis.call('GET', WORKED) or 0) - at
+  if ahead_ms <= SET_BACK_MS then return end
+  set_back(ahead_ms, at)
+  redis.call('DECRBY', WORKED, ahead_ms) -- as all the others, and so once
+end
+
+local function worked(at) -- a worker holds a lease, now
+  notice(at)
   redis.call('SET', WORKED, at)
-  if ahead_ms > SET_BACK_MS then set_back(at, ahead_ms) end
 end
 
 local function start(id, token, at)
@@ -434,8 +442,7 @@ end
 function commands.claim(token, lease_ms, may_steal, max_attempts, exhausted)
   local at = now()
   ensure_leases()
-  if tonumber(redis.call('GET', WORKED) or 0) - at > SET_BACK_MS then worked(at) end
-  forget_expired(at)
+  notice(at)
   enqueue_due(at)
   local idle = may_steal == '1' and lease_ms or HANDED_BACK_MS
   for _ = 1, BATCH do
@@ -497,9 +504,9 @@ end
 function commands.postpone(id, token, deadline_ms, failure)
   if not holds(id, token) then return end
   local at, charged = now(), got_somewhere(id) -- else a job that takes the model down each time would go on for ever
-  if charged then redis.call('HDEL', record(id), 'waiting_ms') end
-  redis.call('HSETNX', record(id), 'waiting_ms', at)
-  if at - get(id, 'waiting_ms') >= tonumber(deadline_ms) then
+  local since = math.min(at, not charged and get(id, 'waiting_ms') or at) -- never later than now, though the clock was set back
+  redis.call('HSET', record(id), 'waiting_ms', since)
+  if at - since >= tonumber(deadline_ms) then
     finish(id, 'failed', 'failure', failure)
   else
     if not charged then uncharge(id) end
@@ -567,8 +574,10 @@ function commands.generation(new)
   return redis.call('GET', GENERATION)
 end
 
--- Final jobs whose folder is to be tidied, if they ended at least `ago_ms` ago: {when it fell due, record} each.
+-- Final jobs whose folder is to be tidied, if they ended at least `ago_ms` ago: {when it fell due, record} each. What is past its time
+-- is forgotten on the way, by a gateway, since a worker's user of Redis has no business with the deliveries that go along.
 function commands.ended(ago_ms)
+  forget_expired(now())
   local found, jobs = redis.call('ZRANGEBYSCORE', ENDED, '-inf', now() - ago_ms, 'WITHSCORES', 'LIMIT', 0, BATCH), {}
   for i = 1, #found, 2 do table.insert(jobs, {found[i + 1], redis.call('HGETALL', record(found[i]))}) end
   return jobs

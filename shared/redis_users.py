@@ -22,8 +22,8 @@ SCRIPTED: Final = (
 ALIAS_KEYS: Final = ("mien:aliases", "mien:alias:*")
 QUEUE_KEYS: Final = (
     *("mien:job:*", "mien:jobs:*", "mien:waiting:*", "mien:turns", "mien:number", "mien:arrivals", "mien:leases", "mien:delayed"),
-    *("mien:queued_bytes", "mien:ended", "mien:expires", "mien:announcements", "mien:announced:*", "mien:gone:*", "mien:generation"),
-    *("mien:deleted:*", "mien:idempotency:*", "mien:worked", *ALIAS_KEYS),
+    *("mien:queued_bytes", "mien:ended", "mien:expires", "mien:announcements", "mien:deliveries", "mien:gone:*"),
+    *("mien:generation", "mien:deleted:*", "mien:idempotency:*", "mien:worked", *ALIAS_KEYS),
 )
 
 

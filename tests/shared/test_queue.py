@@ -21,6 +21,7 @@ from shared.errors import (
 )
 from shared.jobs import Failure, Job, JobState, Progress, Stage, Timings
 from shared.queue import Beat, GatewayQueue, JobPage, WorkerQueue
+from shared.queue_upkeep import UpkeepQueue
 from tests.shared.conftest import LEASE_S, Gateway, claimed, new_job
 
 DAY_MS = 24 * 3600 * 1000
@@ -417,7 +418,7 @@ def test_a_job_that_has_ended_is_forgotten_after_seven_days(gateway: Gateway, wo
 
 
 @pytest.mark.usefixtures("hasty_redis_url")
-def test_many_that_expire_at_once_are_unknown_at_once_and_hide_nobody(gateway: Gateway, worker: WorkerQueue, raw: redis.Redis) -> None:
+def test_many_that_expire_at_once_are_unknown_at_once_and_hide_nobody(gateway: Gateway, upkeep: UpkeepQueue, raw: redis.Redis) -> None:
     gateway.submit(kept := new_job(created_ms=1))
     expired = [new_job(created_ms=2) for _ in range(250)]
     asyncio.run(end_all(gateway, expired))  # one by one, since only so many may wait
@@ -430,7 +431,7 @@ def test_many_that_expire_at_once_are_unknown_at_once_and_hide_nobody(gateway: G
             with pytest.raises(JobNotFound):
                 call(place.split()[1])
     for _ in range(3):
-        worker.claim()
+        upkeep.ended(ago_s=60)
     assert raw.keys("mien:job:*") == [f"mien:job:{kept.id}"]
     assert raw.zcard("mien:expires") == raw.zcard("mien:ended") == 0
 

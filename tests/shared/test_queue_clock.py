@@ -1,5 +1,6 @@
 """Row F6: the wall clock of Redis's machine jumps by an hour while jobs run. None ends twice, and none is stuck."""
 
+import asyncio
 import shutil
 import subprocess
 import time
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.errors import StorageError
+from shared.deliveries import Claimed, Deliveries, NewDelivery
+from shared.errors import InferenceUnavailable, StorageError
 from shared.jobs import Failure, JobState, Timings
 from shared.queue import Beat, Lease, WorkerQueue
 from shared.redis_users import USERS, url_of
@@ -146,3 +148,45 @@ def test_a_job_that_waits_for_its_next_try_is_not_stuck(gateway: Gateway, worker
     worker.retry(claimed(worker), Failure.of(StorageError()))
     jump(jumped_s)
     assert soon_claimed(worker).attempt == 2
+
+
+@both_ways
+def test_a_job_that_waits_for_a_model_waits_no_longer(gateway: Gateway, worker: WorkerQueue, jump: Jump, jumped_s: int) -> None:
+    away = Failure.of(InferenceUnavailable())
+    gateway.submit(job := new_job())
+    assert worker.postpone(claimed(worker), away, deadline_s=2 * HOUR_S) == JobState.QUEUED
+    jump(jumped_s)
+    assert worker.postpone(soon_claimed(worker), away, deadline_s=2 * HOUR_S) == JobState.QUEUED
+    time.sleep(0.2)
+    assert worker.postpone(soon_claimed(worker), away, deadline_s=0.1) == JobState.FAILED
+    assert gateway.get(job.id).failure == away
+
+
+@both_ways
+def test_a_webhook_that_is_to_be_tried_again_is(gateway: Gateway, worker: WorkerQueue, redis_url: str, jump: Jump, jumped_s: int) -> None:
+    async def tried_again() -> Claimed:
+        deliveries = Deliveries(redis_url)
+        try:
+            await deliveries.test(NewDelivery(id="msg_1", webhook="wh_1", type="test", payload="{}"))
+            assert await deliveries.claim("first", lease_s=LEASE_S)
+            jump(jumped_s)
+            worker.beat(lease)
+            deadline = time.monotonic() + WITHIN_S
+            while (found := await deliveries.claim("second", lease_s=60)) is None:
+                assert time.monotonic() < deadline, "stuck"
+                await asyncio.sleep(0.05)
+            return found
+        finally:
+            await deliveries.close()
+
+    gateway.submit(new_job())
+    lease = claimed(worker)
+    assert asyncio.run(tried_again()).tries == 2
+
+
+def test_a_clock_that_was_set_back_is_put_right_once(gateway: Gateway, new_worker: Callable[..., WorkerQueue], jump: Jump) -> None:
+    patient = new_worker(backoff_s=600)
+    gateway.submit(new_job())
+    patient.retry(claimed(patient), Failure.of(StorageError()))
+    jump(-HOUR_S)
+    assert [patient.claim() for _ in range(3)] == [None] * 3, "it is not ten minutes later by now"

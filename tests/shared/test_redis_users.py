@@ -13,9 +13,11 @@ import redis
 
 from services.web.limits import PerDay
 from shared import redis_users
+from shared.deliveries import Deliveries, NewDelivery
 from shared.errors import JobNotFound, QueueUnavailable
 from shared.jobs import Progress, Timings
 from shared.queue import CHAMPION, GatewayQueue, WorkerQueue
+from shared.queue_upkeep import UpkeepQueue
 from shared.redis_users import SCRIPTED, USERS, acl_file, url_of
 from tests.conftest import HOST, free_port
 from tests.shared.conftest import new_job
@@ -158,6 +160,30 @@ def test_a_job_goes_all_its_way_with_each_service_as_its_own_user(urls: dict[str
             worker.close()
 
     asyncio.run(ask())
+
+
+def test_what_is_past_its_time_is_forgotten_by_who_may_and_stops_no_worker(urls: dict[str, str]) -> None:
+    async def told() -> int:
+        gateway, deliveries = GatewayQueue(urls["gateway"]), Deliveries(urls["gateway"])
+        try:
+            await gateway.submit(job)
+            await gateway.cancel(job.id)
+            await deliveries.announce(job.id, [NewDelivery(id="msg_1", webhook="wh_1", type="analysis.canceled", payload="{}")])
+            with redis.Redis.from_url(urls["gateway"]) as client:
+                client.zadd("mien:expires", {f"{job.created_ms:013d} {job.id}": 0})
+            assert worker.claim() is None
+            upkeep.ended(ago_s=0)
+            return len(await deliveries.list("wh_1", limit=10))
+        finally:
+            await gateway.close()
+            await deliveries.close()
+
+    job, worker, upkeep = new_job(), WorkerQueue(urls["worker"]), UpkeepQueue(urls["gateway"])
+    try:
+        assert asyncio.run(told()) == 0
+    finally:
+        worker.close()
+        upkeep.close()
 
 
 def test_what_publishing_does_to_the_aliases_the_training_service_may_do(urls: dict[str, str]) -> None:
