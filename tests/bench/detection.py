@@ -19,10 +19,13 @@ from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.video import open_video
 from services.preprocess.faces.face import Face
 from services.preprocess.faces.search import FaceDetector, FaceSearch, Seen, smallest_face_px
+from services.preprocess.frontend import Batch, in_batches
 from tests.bench.figures import Figure
 
-FRAMES_PER_BATCH: Final = 16
 SAMPLE_FPS: Final = (8, 25)
+LARGE: Final = (1920, 1080)
+"""Of its frames a batch holds fewer, so that more are scanned."""
+LARGE_SAMPLE_FPS: Final = 8
 PUBLISHED_MIN_FACE_PX: Final = 20
 
 SURE: Final = 0.9
@@ -45,13 +48,14 @@ PORTRAIT_XYXY: Final = (60, 0, 370, 250)
 def run(home: Path, video: Path) -> list[Figure]:
     """The given clip, and one made here in which several faces move, enter, leave, pass each other and are cut away."""
     home.mkdir(parents=True, exist_ok=True)
-    crowd = home / "crowd.mp4"
+    crowd, large = home / "crowd.mp4", home / "large.mp4"
     make_crowd(crowd)
+    make_crowd(large, size=LARGE)
     detector = FaceDetector()
+    cases = [(name, clip, sample_fps) for name, clip in (("clip", video), ("crowd", crowd)) for sample_fps in SAMPLE_FPS]
     return [
         line
-        for name, clip in (("clip", video), ("crowd", crowd))
-        for sample_fps in SAMPLE_FPS
+        for name, clip, sample_fps in [*cases, ("crowd at 1080p", large, LARGE_SAMPLE_FPS)]
         for line in figures(f"{name}, {sample_fps} fps", compared(clip, detector, sample_fps=sample_fps))
     ]
 
@@ -99,7 +103,7 @@ def aimed(name: str, value: float, unit: str, *, least: float | None = None, mos
 
 
 def compared(clip: Path, detector: FaceDetector, *, sample_fps: float) -> Comparison:
-    """Batch by batch: ours, theirs with the same smallest face, and theirs as it comes, each batch in another order."""
+    """In serving's batches: ours, theirs with the same smallest face, and theirs as it comes, each batch in another order."""
     with open_video(clip) as source:
         frames = list(source.frames(sample_fps))
     height, width = frames[0].rgb_hwc.shape[:2]
@@ -109,10 +113,9 @@ def compared(clip: Path, detector: FaceDetector, *, sample_fps: float) -> Compar
     measured = Comparison(frames=len(frames))
     for network in (theirs, published):
         one_by_one(network, frames[:2])
-    detector.searching(frame_size=(width, height), min_face_px=smallest).look([frame.rgb_hwc for frame in frames[:2]], [0, 1])
-    for start in range(0, len(frames), FRAMES_PER_BATCH):
-        part = frames[start : start + FRAMES_PER_BATCH]
-        seen, wanted = in_turn(search, theirs, published, part, measured, turn=start // FRAMES_PER_BATCH)
+    looked(detector.searching(frame_size=(width, height), min_face_px=smallest), frames[:2])
+    for turn, batch in enumerate(in_batches(frames)):
+        seen, wanted = in_turn(search, theirs, published, batch, measured, turn=turn)
         measured.scanned += sum(each.scanned for each in seen)
         for ours, reference in zip(seen, wanted, strict=True):
             score(measured, ours.faces, reference, frame_size=(width, height))
@@ -120,10 +123,11 @@ def compared(clip: Path, detector: FaceDetector, *, sample_fps: float) -> Compar
 
 
 def in_turn(
-    search: FaceSearch, theirs: MTCNN, published: MTCNN, frames: Sequence[Frame], measured: Comparison, *, turn: int
+    search: FaceSearch, theirs: MTCNN, published: MTCNN, batch: Batch, measured: Comparison, *, turn: int
 ) -> tuple[list[Seen], list[list[Face]]]:
+    frames = batch.frames
     ways: list[tuple[str, Callable[[], object]]] = [
-        ("ours", lambda: search.look([frame.rgb_hwc for frame in frames], [frame.pts_ms for frame in frames])),
+        ("ours", lambda: looked(search, frames, following=batch.following)),
         ("theirs", lambda: one_by_one(theirs, frames)),
         ("published", lambda: one_by_one(published, frames)),
     ]
@@ -133,6 +137,10 @@ def in_turn(
         answers[name] = way()
         measured.seconds[name] += time.perf_counter() - began
     return answers["ours"], answers["theirs"]  # type: ignore[return-value]
+
+
+def looked(search: FaceSearch, frames: Sequence[Frame], *, following: Frame | None = None) -> list[Seen]:
+    return search.look([frame.rgb_hwc for frame in frames], [frame.pts_ms for frame in frames], following=following)
 
 
 def one_by_one(network: MTCNN, frames: Sequence[Frame]) -> list[list[Face]]:
