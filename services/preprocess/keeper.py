@@ -86,6 +86,9 @@ class Keeper:
     def _write(self) -> None:
         try:
             self._line.sendall(self._kept)
+        except BlockingIOError:
+            log.warning("the keeper does not listen: killing it")
+            self._process.kill()
         except OSError:
             log.warning("the keeper is gone")  # `_watch` starts the next one, and tells it
 
@@ -130,11 +133,14 @@ class Keeper:
 
 
 def await_ready(line: socket.socket, *, within_s: float) -> None:
-    """Returns once the process at the other end is able to beat. Raises TimeoutError, or ConnectionError when it has died."""
+    """Returns once the process at the other end is able to beat; the line never waits from then on.
+
+    Raises TimeoutError, or ConnectionError when it has died.
+    """
     line.settimeout(within_s)
     if line.recv(len(READY)) != READY:
         raise ConnectionError("the keeper died as it started")
-    line.settimeout(None)
+    line.setblocking(False)
 
 
 def keep(queue: WorkerQueue, ear: int, *, worker: int, max_runtime_s: float) -> None:

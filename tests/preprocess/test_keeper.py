@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,8 +60,8 @@ def replaced(keeper: Keeper, command: list[str]) -> "subprocess.Popen[bytes]":
     return keeper._process
 
 
-def eventually(seen: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+def eventually(seen: Callable[[], bool], *, within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
     while not seen():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -86,6 +88,20 @@ def test_the_one_after_it_keeps_the_lease(redis_url: str, queue: WorkerQueue, le
         eventually(lambda: keeper._process is not bad)
         keeper._starts_within_s = 20
         eventually(lambda: queue.beat(lease) == Beat.HELD and keeper._line is not line)
+        time.sleep(LEASE_S * 2)
+        assert queue.claim() is None
+
+
+def test_a_process_that_stops_listening_holds_up_nobody_and_is_replaced(redis_url: str, queue: WorkerQueue, lease: Lease) -> None:
+    with Keeper(redis_url=redis_url, lease_s=LEASE_S) as keeper:
+        stopped, line = keeper._process, keeper._line
+        stopped.send_signal(signal.SIGSTOP)
+        jobs = threading.Thread(target=lambda: [keeper.hold(lease) for _ in range(2000)], daemon=True)
+        jobs.start()
+        jobs.join(30)
+        assert not jobs.is_alive(), "what a socket holds is no more than a few hundred leases"
+        eventually(lambda: queue.beat(lease) == Beat.HELD and keeper._line is not line, within_s=60)
+        assert stopped.returncode == -signal.SIGKILL
         time.sleep(LEASE_S * 2)
         assert queue.claim() is None
 
