@@ -1,5 +1,6 @@
 """What docker-compose.yml and the Dockerfile promise, read without a Docker engine; tests/e2e/compose.sh runs them."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from services.preprocess import settings as preprocess
 from services.training import settings as training
 from services.web import keys, server
 from shared.keys import KeyFolder, Role, presented
-from shared.redis_users import USERS
+from shared.redis_users import USERS, acl_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text()
@@ -262,6 +263,11 @@ def test_each_service_is_a_user_of_redis_and_sees_its_own_password_alone() -> No
     assert modes("redis-users") == {"redis-users": "rw", "redis": "ro"}
     assert SERVICES["redis"]["depends_on"] == {"redis-users": {"condition": "service_completed_successfully"}}
     assert files["health"] in SERVICES["redis"]["healthcheck"]["test"][-1]
+
+
+def test_another_redis_is_made_when_its_users_may_do_something_else() -> None:
+    rules = hashlib.sha256(acl_file(dict.fromkeys(USERS, "")).encode()).hexdigest()
+    assert SERVICES["redis"]["labels"] == {"mien.redis-rules": rules[:12]}
 
 
 def drain_s(name: str) -> int | float | None:
