@@ -5,6 +5,7 @@
     make bench ARGS="stages --picture stages.svg"               where the time goes, as a picture
     make bench ARGS="memory --minutes 5"                        a shorter video than the hour
     make bench ARGS="upload --gib 2"                            the largest body that is taken, not half of it
+    make bench ARGS="lowlight --faces path/to/faces.parquet"    your own labelled faces in the dark as well
 
 Comparisons are ratios between things that ran alternately in this one run, so that a busy machine slows both.
 """
@@ -41,8 +42,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=memory.MINUTES, help="length of the video whose memory is watched (%(default)g)")
     parser.add_argument("--gib", type=int, default=1, help="size of the body that is uploaded (%(default)s)")
     parser.add_argument("--picture", type=Path, help="where `stages` writes its picture, an SVG")
+    parser.add_argument("--faces", type=Path, help="parquet file with columns image, label and subject, for `lowlight`")
     asked = parser.parse_args()
     benches = BENCHES | {
+        "lowlight": partial(lowlight.run, faces=asked.faces),
         "memory": partial(memory.run, minutes=asked.minutes),
         "stages": partial(stages.run, picture=asked.picture),
         "upload": partial(upload.run, gib=asked.gib),

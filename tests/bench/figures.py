@@ -17,10 +17,13 @@ class Figure:
     """What we want it to be, in words; empty for a figure that is only told."""
     reached: bool | None = None
     """Whether the aim was reached; None without an aim."""
+    error: float | None = None
+    """Its standard error, in the same unit, where chance had a say."""
 
     def line(self) -> str:
         verdict = "" if self.reached is None else f"   {'reached' if self.reached else 'NOT REACHED'}: {self.aim}"
-        return f"{self.bench:<9} {self.name:<58} {self.value:>10.4g} {self.unit:<14}{verdict}"
+        unit = self.unit if self.error is None else f"{self.unit} ± {self.error:.1f}"
+        return f"{self.bench:<9} {self.name:<58} {self.value:>10.4g} {unit:<14}{verdict}"
 
 
 def show(figures: Iterable[Figure]) -> None:
