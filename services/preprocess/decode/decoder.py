@@ -9,9 +9,9 @@ import os
 import pkgutil
 import queue
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Final
 
@@ -30,6 +30,8 @@ ERRORS: Final = 2
 AHEAD_BYTES: Final = 64 << 20
 AHEAD_FRAMES: Final = 32
 """Frames that wait for the worker: whichever of the two is less, and one at least."""
+LOOKS_AGAIN_S: Final = 0.5
+"""How often, while the worker has no room for more, whether the thread that shows is still there."""
 
 
 def main() -> None:
@@ -74,31 +76,41 @@ def answer(video: Video, request: Request, speaker: Speaker, *, confined: bool) 
     height, width, _ = first.rgb_hwc.shape
     expected = video.expected_frames(request.sample_fps, start_ms=request.start_ms, end_ms=request.end_ms)
     speaker.say(Opened(width=width, height=height, expected_frames=expected, confined=confined))
-    with showing(speaker, ahead=max(1, min(AHEAD_FRAMES, AHEAD_BYTES // first.rgb_hwc.nbytes))) as waiting:
+    with showing(speaker, ahead=max(1, min(AHEAD_FRAMES, AHEAD_BYTES // first.rgb_hwc.nbytes))) as show:
         for frame in chain([first], frames):
-            waiting.put(frame)
+            show(frame)
     speaker.say(Ended(media=video.media(), warnings=video.warnings))
 
 
 @contextmanager
-def showing(speaker: Speaker, *, ahead: int) -> "Iterator[queue.Queue[Frame | None]]":
-    """Show what is put into the queue, by a thread: decoding goes on while the worker looks. It is full with `ahead` frames."""
+def showing(speaker: Speaker, *, ahead: int) -> Iterator[Callable[[Frame], None]]:
+    """Show what is handed over, by a thread: decoding goes on while the worker looks, until it is `ahead` frames ahead.
+
+    What ends the thread, such as a MemoryError, comes out of handing over and of the end of the block.
+    """
     waiting: queue.Queue[Frame | None] = queue.Queue(ahead)
 
     def show() -> None:
         for frame in iter(waiting.get, None):
             speaker.show(frame)
 
-    thread = threading.Thread(target=show, name="showing", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise MemoryError("no room for a thread's stack") from error
-    try:
-        yield waiting
-    finally:
-        waiting.put(None)  # what was decoded before an error is shown before the error
-        thread.join()
+    def hand_over(frame: Frame | None) -> None:
+        while not shown.done():
+            with suppress(queue.Full):
+                waiting.put(frame, timeout=LOOKS_AGAIN_S)
+                return
+        shown.result()
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="showing") as thread:
+        try:
+            shown = thread.submit(show)
+        except RuntimeError as error:
+            raise MemoryError("no room for a thread's stack") from error
+        try:
+            yield hand_over
+        finally:
+            hand_over(None)  # what was decoded before an error is shown before the error
+            shown.result()
 
 
 def failure(error: MienError) -> Failed:
