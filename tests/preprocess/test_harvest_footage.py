@@ -1,20 +1,30 @@
 """Clips per class, picture sequences and folders of videos, made from one real portrait."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from skimage import data
 
+from services.preprocess.decode.frames import Frame
 from services.preprocess.faces.regions import face_tensor
 from services.preprocess.faces.search import FaceDetector
+from services.preprocess.frontend import FRAMES_PER_BATCH
 from services.preprocess.harvest.ckplus import CODES
+from services.preprocess.harvest.cut import FootageCutter
+from services.preprocess.harvest.material import Footage, Tally
+from services.preprocess.light.lowlight import Lowlight
 from shared.crops import SAMPLES, STORE, Store, read_samples
-from shared.errors import DataUnusable, LabelUnknown, PictureUnreadable
+from shared.errors import DataUnusable, LabelUnknown, MediaCorrupt, PictureUnreadable
 from shared.expressions import LABELS
+from shared.jobs import Options
 from training.datasets import read_clips
 
 PORTRAIT = data.astronaut()[:250, 60:370]
 GREY = np.full((270, 640, 3), 96, np.uint8)
+COFFEE = np.asarray(Image.fromarray(data.coffee()).resize((640, 270)))
+"""Nobody, and nothing like the portrait's frame."""
 FPS = 8
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -209,6 +219,31 @@ def test_a_face_that_flashes_up_is_not_trusted(tmp_path, clips, harvested) -> No
     clips.write("films/a.mp4", frames=30, fps=FPS, picture=lambda number: scene((150, 1.0)) if number == 4 else GREY, crf="10")
     with pytest.raises(DataUnusable, match="'short_track': 1, 'no_face': 1"):
         harvested("videos", folder)
+
+
+def test_a_face_of_the_first_frame_alone_is_not_trusted_though_it_has_gone_by_the_second(tmp_path, clips, harvested) -> None:
+    """A cut ends it at once. Only where nothing else follows is once enough."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name, frames in (("a", 12), ("b", 2)):
+        clips.write(f"films/{name}.mp4", frames=frames, fps=FPS, picture=lambda number: COFFEE if number else scene((150, 1.0)), crf="10")
+    store = harvested("videos", folder)
+    assert [sample.source for sample in read_samples(store / SAMPLES)] == ["films/b.mp4#t1,0-0ms"]
+    assert dropped(store) == {"short_track": 1, "no_face": 1}
+
+
+def test_what_was_left_out_of_a_clip_that_fails_midway_is_counted() -> None:
+    blurred = np.asarray(Image.fromarray(scene((150, 1.0))).filter(ImageFilter.GaussianBlur(7)))
+
+    def frames() -> Iterator[Frame]:
+        for number in range(FRAMES_PER_BATCH + 1):
+            yield Frame(pts_ms=125 * number, rgb_hwc=blurred)
+        raise MediaCorrupt
+
+    tally = Tally()
+    cutter = FootageCutter(detector=FaceDetector(), lowlight=Lowlight(method="gamma"), options=Options(), size=64, most=4, tally=tally)
+    assert list(cutter.all_faces([Footage(frames=frames, label=None, subject="one", source="one")], longest_ms=2000)) == []
+    assert dict(+tally.dropped) == {"blurred": FRAMES_PER_BATCH, "unreadable": 1}
 
 
 def test_fewer_looks_a_second(videos, harvested) -> None:

@@ -121,14 +121,15 @@ class FootageCutter:
             yield Clip(frames=strip.frames(), label=piece.label, subject=piece.subject, source=source, aligned=True)
 
     def _strips(self, frames: Iterator[Frame], *, longest_ms: int | None) -> Iterator[Strip]:
-        """Every face that is seen often enough to be trusted, as soon as it has gone: memory holds only those that are in sight."""
+        """Every face that is seen often enough to be trusted, as soon as it has gone: memory holds only those that are in sight.
+
+        What was dropped is counted of a piece that fails midway, too.
+        """
         sightings = Sightings()
-        for strip in self._finished(frames, sightings, longest_ms=longest_ms):
-            if strip.sightings >= LEAST_SIGHTINGS or sightings.frames_sampled <= LEAST_SIGHTINGS:
-                yield strip
-            else:
-                sightings.drop("short_track")
-        self.tally.dropped.update(sightings.dropped)
+        try:
+            yield from trusted(self._finished(frames, sightings, longest_ms=longest_ms), sightings)
+        finally:
+            self.tally.dropped.update(sightings.dropped)
 
     def _finished(self, frames: Iterator[Frame], sightings: Sightings, *, longest_ms: int | None) -> Iterator[Strip]:
         front = FrontEnd(detector=self.detector, lowlight=self.lowlight, options=self.options, size=self.size, sightings=sightings)
@@ -139,3 +140,19 @@ class FootageCutter:
                     yield from running.add(crop)
                 yield from running.ended(followed=front.followed)
         yield from running.ended(followed=frozenset())
+
+
+def trusted(strips: Iterable[Strip], sightings: Sightings) -> Iterator[Strip]:
+    """Those that serving would trust, too: one that was seen once in the first frames is held back until there are more, or none."""
+    doubtful: list[Strip] = []
+    for strip in strips:
+        if strip.sightings >= LEAST_SIGHTINGS:
+            yield strip
+        elif sightings.brief:
+            doubtful.append(strip)
+        else:
+            sightings.drop("short_track")
+    if sightings.brief:
+        yield from doubtful
+    else:
+        sightings.drop("short_track", len(doubtful))

@@ -65,6 +65,11 @@ class Sightings:
         if more:
             self.dropped["too_many"] += more
 
+    @property
+    def brief(self) -> bool:
+        """Whether so little has been sampled that a face which was seen once has to be trusted."""
+        return self.frames_sampled <= LEAST_SIGHTINGS
+
     def warnings(self) -> tuple[str, ...]:
         return ("faces-truncated",) if self.dropped["too_many"] else ()
 
@@ -84,7 +89,7 @@ class Sightings:
     def settle(self) -> None:
         """Once the video has been read: drop the tracks that were too short to trust, unless the whole video is that short."""
         for track in list(self._waiting):
-            if self.frames_sampled <= LEAST_SIGHTINGS:
+            if self.brief:
                 self._establish(track)
             else:
                 self.dropped["short_track"] += len(self._waiting.pop(track))
