@@ -16,7 +16,7 @@ from shared import enlighteners
 from shared.enlighteners import GENERATOR, MANIFEST
 from shared.errors import DataUnusable, ModelDigestMismatch, PictureUnreadable, ReleaseError, RunMismatch, TrainingDiverged
 from training.enlighten.__main__ import main, train
-from training.enlighten.data import BRIGHT, DARK, HELD_OUT, Batches, Faces, part_of, read_faces
+from training.enlighten.data import BRIGHT, DARK, HELD_OUT, Batches, Faces, part_of, read_faces, read_rows
 from training.enlighten.features import TrunkFeatures
 from training.enlighten.fit import Line, fit
 from training.enlighten.settings import Darkening, Settings
@@ -119,6 +119,31 @@ def test_bad_files_and_pictures_are_named(write: Write, tmp_path: Path) -> None:
     assert "no picture" in refused(write([], [], "none.parquet"))
     with pytest.raises(PictureUnreadable, match=r"faces.parquet#1"):
         read_faces([write([picture(0.8, 1), b"no picture"], ["a", "b"])], licence="", settings=TINY)
+
+
+def test_a_picture_is_held_upright_as_in_a_harvest(write: Write) -> None:
+    """With its left half white and its right half black, and a note to turn it by a quarter."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.repeat(np.array([[255] * 20 + [0] * 20] * 40, np.uint8)[:, :, np.newaxis], 3, axis=2)).save(buffer, "PNG", exif=exif)
+    ((turned, _, _),) = read_rows(write([buffer.getvalue()], ["somebody"]))
+    assert turned[:, :60].min() == 255
+    assert turned[:, 68:].max() == 0
+
+
+@pytest.mark.parametrize(
+    "content", [None, 7, b"", picture(0.8, 1)[:200], b"%PDF-1.4"], ids=["null", "number", "empty", "cut off", "foreign"]
+)
+def test_what_is_no_picture_is_unreadable_and_named(write: Write, content: object) -> None:
+    with pytest.raises(PictureUnreadable, match=r"faces\.parquet#0: .+"):
+        list(read_rows(write([content], ["somebody"])))
+
+
+def test_pixels_of_sixteen_bits_are_not_cut_off_at_white(write: Write) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(buffer, "PNG")
+    with pytest.raises(PictureUnreadable, match=r"faces\.parquet#0: pixels of mode I"):
+        list(read_rows(write([buffer.getvalue()], ["somebody"])))
 
 
 # --- the game --------------------------------------------------------------------------------------------------------

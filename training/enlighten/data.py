@@ -1,21 +1,20 @@
 """Dark and bright faces of different people, from parquet files with columns `image` (encoded bytes) and `subject`."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 
 from shared.colours import LUMA
 from shared.errors import DataUnusable, PictureUnreadable
+from shared.pictures import rgb_picture
 from shared.releases import DataSet, file_sha256
 from training.enlighten.darkness import Darkness, darkened
 from training.enlighten.settings import Settings
@@ -84,7 +83,7 @@ def read_rows(file: Path) -> Iterator[tuple[Tensor, str, Path]]:
                 raise DataUnusable(f"{file.name} has no column {', '.join(sorted(missing))}")
             for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=list(COLUMNS)):
                 for row in batch.to_pylist():
-                    yield decoded(row["image"], where=f"{file.name}#{number}"), row["subject"] or f"{file.name}#{number}", file
+                    yield square(row["image"], where=f"{file.name}#{number}"), row["subject"] or f"{file.name}#{number}", file
                     number += 1
     except FileNotFoundError:
         raise DataUnusable(f"{file.name} is not there") from None
@@ -92,13 +91,14 @@ def read_rows(file: Path) -> Iterator[tuple[Tensor, str, Path]]:
         raise DataUnusable(f"{file.name}: {error}") from error
 
 
-def decoded(content: Any, *, where: str) -> Tensor:
+def square(content: bytes, *, where: str) -> Tensor:
+    """An encoded picture as uint8 (3, SIDE_PX, SIDE_PX)."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            square = image.convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=2)
-    except (UnidentifiedImageError, OSError, TypeError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureUnreadable(f"{where}: {error}") from error
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+        picture = rgb_picture(content)
+    except PictureUnreadable as error:
+        raise PictureUnreadable(f"{where}: {error.detail}") from error
+    smaller = picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=2)
+    return torch.from_numpy(np.array(smaller)).permute(2, 0, 1).contiguous()
 
 
 def mean_luma(pictures: Tensor) -> Tensor:

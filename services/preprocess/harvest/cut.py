@@ -26,7 +26,7 @@ PIXELS_PER_BATCH: Final = 2**26
 def cut_pictures(pictures: Iterable[Picture], *, size: int, brightening: Brightening, tally: Tally) -> Iterator[Clip]:
     """A clip of one frame for each picture that can be read. Where no landmarks are found the mean face's are taken."""
     finder = FacePictures()
-    for batch in batches(brightened(decoded(pictures, tally), brightening)):
+    for batch in batches(brightened(readable(pictures, tally), brightening)):
         for (picture, rgb), landmarks in zip(batch, finder.landmarks([rgb for _, rgb in batch]), strict=True):
             points = landmarks if landmarks is not None else mean_landmarks(rgb)
             yield Clip(
@@ -38,7 +38,7 @@ def cut_pictures(pictures: Iterable[Picture], *, size: int, brightening: Brighte
             )
 
 
-def decoded(pictures: Iterable[Picture], tally: Tally) -> Iterator[tuple[Picture, Pixels]]:
+def readable(pictures: Iterable[Picture], tally: Tally) -> Iterator[tuple[Picture, Pixels]]:
     for picture in pictures:
         tally.opened()
         try:
