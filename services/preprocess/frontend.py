@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from services.preprocess.decode.frames import Frame
+from services.preprocess.faces.crop import Crop
 from services.preprocess.faces.face import Face
 from services.preprocess.faces.quality import unfit
 from services.preprocess.faces.regions import Pixels, face_tensor
@@ -28,7 +29,7 @@ BYTES_PER_BATCH: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LitFrame(Frame):
+class ReadyFrame(Frame):
     """A sampled frame as faces are searched for in it."""
 
     brightened: bool
@@ -38,21 +39,9 @@ class LitFrame(Frame):
 class Batch:
     """Frames that are searched together, in order of time."""
 
-    frames: Sequence[LitFrame]
-    following: LitFrame | None
+    frames: Sequence[ReadyFrame]
+    following: ReadyFrame | None
     """The one after them, by which a flash in the last of them is told from a cut; None at the end of the video."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crop:
-    """One face of one sampled frame, on its way to the model."""
-
-    track: int
-    frame: int
-    pts_ms: int
-    box: tuple[float, float, float, float]
-    tensor: Pixels
-    """(9, S, S)"""
 
 
 class FrontEnd:
@@ -85,19 +74,18 @@ class FrontEnd:
 
     def batches(self, frames: Iterable[Frame]) -> Iterator[Batch]:
         """The frames as `crops` takes them, the dark ones brightened. Reads one frame ahead of each batch."""
-        return in_batches(map(self._lit, frames))
+        return in_batches(map(self._ready, frames))
 
     def crops(self, batch: Batch) -> Iterator[list[Crop]]:
         """The faces of each frame that are fit to be judged."""
         frames = batch.frames
         with self._watch("detect"):
-            pixels, times = [frame.rgb_hwc for frame in frames], [frame.pts_ms for frame in frames]
-            found = self._search(frames[0]).look(pixels, times, following=batch.following)
+            found = self._search(frames[0]).look(frames, following=batch.following)
         for frame, seen in zip(frames, found, strict=True):
             with self._watch("enhance"):
-                clear = self._cleared(frame, seen)
+                bright = self._brightened(frame, seen)
             with self._watch("follow"):
-                crops = list(self._fit(frame.pts_ms, clear, seen))
+                crops = list(self._fit(frame.pts_ms, bright, seen))
             yield crops
 
     def enhancement(self) -> Enhancement:
@@ -111,12 +99,12 @@ class FrontEnd:
             self._searching = self._detector.searching(frame_size=(width, height), min_face_px=self._options.min_face)
         return self._searching
 
-    def _lit(self, frame: Frame) -> LitFrame:
+    def _ready(self, frame: Frame) -> ReadyFrame:
         with self._watch("enhance"):
             (bright,) = self._brightening.frames([frame.rgb_hwc])
-        return LitFrame(pts_ms=frame.pts_ms, rgb_hwc=bright, brightened=bright is not frame.rgb_hwc)
+        return ReadyFrame(pts_ms=frame.pts_ms, rgb_hwc=bright, brightened=bright is not frame.rgb_hwc)
 
-    def _cleared(self, frame: LitFrame, seen: Seen) -> Pixels:
+    def _brightened(self, frame: ReadyFrame, seen: Seen) -> Pixels:
         """A frame that was bright enough as a whole may hold faces in deep shade. One that has been brightened as asked is done."""
         if self._options.enhance is not Enhance.AUTO or frame.brightened or not seen.faces:
             return frame.rgb_hwc
@@ -145,8 +133,8 @@ class FrontEnd:
         return reason is None
 
 
-def in_batches(frames: Iterable[LitFrame]) -> Iterator[Batch]:
-    gathered: list[LitFrame] = []
+def in_batches(frames: Iterable[ReadyFrame]) -> Iterator[Batch]:
+    gathered: list[ReadyFrame] = []
     for frame in frames:
         if is_full(gathered):
             yield Batch(frames=gathered, following=frame)
@@ -156,7 +144,7 @@ def in_batches(frames: Iterable[LitFrame]) -> Iterator[Batch]:
         yield Batch(frames=gathered, following=None)
 
 
-def is_full(frames: Sequence[LitFrame]) -> bool:
+def is_full(frames: Sequence[ReadyFrame]) -> bool:
     return len(frames) >= FRAMES_PER_BATCH or sum(frame.rgb_hwc.nbytes for frame in frames) >= BYTES_PER_BATCH
 
 

@@ -113,7 +113,7 @@ def compared(clip: Path, detector: FaceDetector, *, sample_fps: float) -> Compar
     measured = Comparison(frames=len(frames))
     for network in (theirs, published):
         one_by_one(network, frames[:2])
-    looked(detector.searching(frame_size=(width, height), min_face_px=smallest), frames[:2])
+    detector.searching(frame_size=(width, height), min_face_px=smallest).look(frames[:2])
     for turn, batch in enumerate(in_batches(frames)):
         seen, wanted = in_turn(search, theirs, published, batch, measured, turn=turn)
         measured.scanned += sum(each.scanned for each in seen)
@@ -127,7 +127,7 @@ def in_turn(
 ) -> tuple[list[Seen], list[list[Face]]]:
     frames = batch.frames
     ways: list[tuple[str, Callable[[], object]]] = [
-        ("ours", lambda: looked(search, frames, following=batch.following)),
+        ("ours", lambda: search.look(frames, following=batch.following)),
         ("theirs", lambda: one_by_one(theirs, frames)),
         ("published", lambda: one_by_one(published, frames)),
     ]
@@ -137,10 +137,6 @@ def in_turn(
         answers[name] = way()
         measured.seconds[name] += time.perf_counter() - began
     return answers["ours"], answers["theirs"]  # type: ignore[return-value]
-
-
-def looked(search: FaceSearch, frames: Sequence[Frame], *, following: Frame | None = None) -> list[Seen]:
-    return search.look([frame.rgb_hwc for frame in frames], [frame.pts_ms for frame in frames], following=following)
 
 
 def one_by_one(network: MTCNN, frames: Sequence[Frame]) -> list[list[Face]]:

@@ -6,8 +6,9 @@ from typing import Final
 
 from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.video import open_video
+from services.preprocess.faces.crop import Crop
 from services.preprocess.faces.search import FaceDetector
-from services.preprocess.frontend import Crop, FrontEnd
+from services.preprocess.frontend import FrontEnd
 from services.preprocess.judge.sightings import Sightings
 from services.preprocess.light.lowlight import DEFAULT_METHOD, Lowlight
 from shared.jobs import Enhance, Options

@@ -9,8 +9,9 @@ from skimage.data import astronaut, coffee
 
 from services.preprocess import frontend
 from services.preprocess.decode.frames import Frame
+from services.preprocess.faces.crop import Crop
 from services.preprocess.faces.search import FaceDetector
-from services.preprocess.frontend import FRAMES_PER_BATCH, Batch, Crop, FrontEnd, LitFrame, in_batches
+from services.preprocess.frontend import FRAMES_PER_BATCH, Batch, FrontEnd, ReadyFrame, in_batches
 from services.preprocess.judge.sightings import Sightings
 from services.preprocess.light.lowlight import Lowlight
 from shared.jobs import Options
@@ -133,9 +134,9 @@ def test_a_batch_of_large_frames_is_so_many_bytes(monkeypatch: pytest.MonkeyPatc
     assert sizes_of(in_batches(black(5))) == sizes
 
 
-def black(count: int) -> list[LitFrame]:
+def black(count: int) -> list[ReadyFrame]:
     return [
-        LitFrame(pts_ms=frame.pts_ms, rgb_hwc=frame.rgb_hwc, brightened=False)
+        ReadyFrame(pts_ms=frame.pts_ms, rgb_hwc=frame.rgb_hwc, brightened=False)
         for frame in video(np.zeros((2, 2, 3), np.uint8), frames=count)
     ]
 

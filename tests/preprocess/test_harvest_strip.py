@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.preprocess.frontend import Crop
+from services.preprocess.faces.crop import Crop
 from services.preprocess.harvest.strip import Strip, Strips
 
 

@@ -49,10 +49,12 @@ class Glance:
     """Share of the pixels by colour, summing to 1."""
 
     @classmethod
-    def at(cls, rgb_hwc: NDArray[np.uint8], pts_ms: int) -> Self:
-        step = max(1, max(rgb_hwc.shape) // (LONGER_SIDE * SAMPLES_PER_PIXEL))
-        pixels = rgb_hwc[::step, ::step]
-        return cls(pts_ms=pts_ms, grey=shrunk(pixels.mean(axis=2, dtype=np.float32), SAMPLES_PER_PIXEL), colours=colour_shares(pixels))
+    def at(cls, frame: Frame) -> Self:
+        step = max(1, max(frame.rgb_hwc.shape) // (LONGER_SIDE * SAMPLES_PER_PIXEL))
+        pixels = frame.rgb_hwc[::step, ::step]
+        return cls(
+            pts_ms=frame.pts_ms, grey=shrunk(pixels.mean(axis=2, dtype=np.float32), SAMPLES_PER_PIXEL), colours=colour_shares(pixels)
+        )
 
     @property
     def blank(self) -> bool:
@@ -70,15 +72,15 @@ class Cuts:
         self._shot: Glance | None = None
         """The last frame that showed the shot that goes on."""
 
-    def among(self, frames_rgb: Sequence[NDArray[np.uint8]], pts_ms: Sequence[int], *, following: Frame | None = None) -> list[bool]:
-        """Which frames, (H, W, 3), are the first of a new shot. The first of the video is not.
+    def among(self, frames: Sequence[Frame], *, following: Frame | None = None) -> list[bool]:
+        """Which frames are the first of a new shot. The first of the video is not.
 
         `following` is the first frame of the next call, None if there is none: whether the last of these frames is a flash can be told by
         that one alone. So it makes no difference in which batches a video is watched.
         """
-        glances = [Glance.at(rgb_hwc, at_ms) for rgb_hwc, at_ms in zip(frames_rgb, pts_ms, strict=True)]
-        after = Glance.at(following.rgb_hwc, following.pts_ms) if following else None
-        return [self._begins(glance, after=after) for glance, after in zip(glances, [*glances[1:], after], strict=False)]
+        glances = [Glance.at(frame) for frame in frames]
+        last = Glance.at(following) if following else None
+        return [self._begins(glance, after=after) for glance, after in zip(glances, [*glances, last][1:], strict=True)]
 
     def _begins(self, glance: Glance, *, after: Glance | None) -> bool:
         """Whether a shot begins with this frame. What is passed over, a blank frame or a flash, is nothing that others are held to."""

@@ -93,9 +93,9 @@ class FaceDetector:
             return []
         height, width = frames_rgb[0].shape[:2]
         found = []
-        for frame in frames_rgb:
+        for rgb_hwc in frames_rgb:
             search = self.searching(frame_size=(width, height), min_face_px=min_face_px, max_faces=max_faces)
-            (seen,) = search.look([frame], [0])
+            (seen,) = search.look([Frame(pts_ms=0, rgb_hwc=rgb_hwc)])
             found.append([face for face in seen.faces if face.confidence >= min_confidence])
         return found
 
@@ -127,42 +127,43 @@ class FaceSearch:
         self._frames_since_scan = 0
         self._scans_owed = 0
 
-    def look(self, frames_rgb: Sequence[Pixels], pts_ms: Sequence[int], *, following: Frame | None = None) -> list[Seen]:
-        """What is in each frame. Frames are uint8 (H, W, 3) RGB of the size that was said, ValueError otherwise; times are media time.
+    def look(self, frames: Sequence[Frame], *, following: Frame | None = None) -> list[Seen]:
+        """What is in each frame. Frames have the size that was said, ValueError otherwise.
 
         `following` is the first frame of the next batch, None at the end: it says whether the last of these is the first of a new shot.
         """
-        self._check_sizes(frames_rgb)
-        drafts = self._begun(frames_rgb, pts_ms, self._cuts.among(frames_rgb, pts_ms, following=following))
+        self._check_sizes(frames)
+        drafts = self._begun(frames, self._cuts.among(frames, following=following))
         for index, draft in enumerate(drafts):
             fresh = self._search(draft)
             if len(fresh) and not draft.cut:
                 self._follow_back(fresh, draft.pts_ms, drafts[:index])
         return [self._seen(draft) for draft in drafts]
 
-    def _begun(self, frames_rgb: Sequence[Pixels], pts_ms: Sequence[int], cuts: Sequence[bool]) -> list[Draft]:
-        frames = [self._networks.frame_tensor(frame) for frame in frames_rgb]
-        planned = self._planned(cuts, pts_ms)
-        proposed = dict(zip(planned, self._proposed([frames[index] for index in planned]), strict=True))
+    def _begun(self, frames: Sequence[Frame], cuts: Sequence[bool]) -> list[Draft]:
+        tensors = [self._networks.frame_tensor(frame.rgb_hwc) for frame in frames]
+        planned = self._planned(frames, cuts)
+        proposed = dict(zip(planned, self._proposed([tensors[index] for index in planned]), strict=True))
         return [
-            Draft(frame=frame, pts_ms=at_ms, cut=cut, proposed=proposed.get(index), faces=Located.none())
-            for index, (frame, at_ms, cut) in enumerate(zip(frames, pts_ms, cuts, strict=True))
+            Draft(frame=tensor, pts_ms=frame.pts_ms, cut=cut, proposed=proposed.get(index), faces=Located.none())
+            for index, (frame, tensor, cut) in enumerate(zip(frames, tensors, cuts, strict=True))
         ]
 
-    def _check_sizes(self, frames_rgb: Sequence[Pixels]) -> None:
-        for frame in frames_rgb:
-            if frame.shape != (self._frame_size[1], self._frame_size[0], 3):
-                raise ValueError(f"the frames of this video are {self._frame_size[0]} x {self._frame_size[1]}, not {frame.shape}")
+    def _check_sizes(self, frames: Sequence[Frame]) -> None:
+        width, height = self._frame_size
+        for shape in (frame.rgb_hwc.shape for frame in frames):
+            if shape != (height, width, 3):
+                raise ValueError(f"the frames of this video are {width} x {height}, not {shape}")
 
-    def _planned(self, cuts: Sequence[bool], pts_ms: Sequence[int]) -> list[int]:
+    def _planned(self, frames: Sequence[Frame], cuts: Sequence[bool]) -> list[int]:
         """The frames of a batch that are scanned whatever is seen in them."""
         planned: list[int] = []
-        scanned_ms, frames = self._scanned_ms, self._frames_since_scan
-        for index, (cut, at_ms) in enumerate(zip(cuts, pts_ms, strict=True)):
-            frames += 1
-            if cut or scanned_ms is None or self._schedule.due(at_ms - scanned_ms, frames, last=index == len(cuts) - 1):
+        scanned_ms, since = self._scanned_ms, self._frames_since_scan
+        for index, (frame, cut) in enumerate(zip(frames, cuts, strict=True)):
+            since += 1
+            if cut or scanned_ms is None or self._schedule.due(frame.pts_ms - scanned_ms, since, last=index == len(cuts) - 1):
                 planned.append(index)
-                scanned_ms, frames = at_ms, 0
+                scanned_ms, since = frame.pts_ms, 0
         return planned
 
     def _proposed(self, frames: Sequence[Tensor]) -> list[Boxes]:

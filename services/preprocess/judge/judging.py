@@ -11,7 +11,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 
 from services.preprocess.asking import ASKS_EVERY_S, Ask
-from services.preprocess.frontend import Crop
+from services.preprocess.faces.crop import Crop
 from services.preprocess.judge.classifier import Classifier
 from services.preprocess.judge.sightings import Sighting, Sightings, halved
 from services.preprocess.judge.timelines import Timelines

@@ -35,19 +35,23 @@ def mixed(one, other, share):
     return (one * (1 - share) + other * share).astype(np.uint8)
 
 
+def sampled(pictures, *, every_ms=EVERY_MS):
+    return [Frame(pts_ms=every_ms * index, rgb_hwc=picture) for index, picture in enumerate(pictures)]
+
+
 def cuts(pictures, *, every_ms=EVERY_MS):
-    found = Cuts().among(pictures, [every_ms * index for index in range(len(pictures))])
+    found = Cuts().among(sampled(pictures, every_ms=every_ms))
     return [index for index, cut in enumerate(found) if cut]
 
 
 def cuts_in_batches(pictures, times, sizes):
     """Which frames begin a shot when they are watched so many at a time, the last size again and again."""
     watching, found, sizes = Cuts(), [], iter(sizes)
+    frames = [Frame(pts_ms=at_ms, rgb_hwc=picture) for picture, at_ms in zip(pictures, times, strict=True)]
     size = next(sizes)
-    while (begin := len(found)) < len(pictures):
+    while (begin := len(found)) < len(frames):
         end = begin + size
-        following = Frame(pts_ms=times[end], rgb_hwc=pictures[end]) if end < len(pictures) else None
-        found += watching.among(pictures[begin:end], times[begin:end], following=following)
+        found += watching.among(frames[begin:end], following=frames[end] if end < len(frames) else None)
         size = next(sizes, size)
     return [index for index, cut in enumerate(found) if cut]
 
@@ -154,9 +158,9 @@ def test_somebody_who_walks_by_is_no_cut():
 @pytest.mark.parametrize("size", [(1, 1), (2, 500), (500, 2), (40, 30)])
 def test_any_size(size):
     random = np.random.default_rng(0)
-    frames = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(3)]
-    assert Cuts().among([frames[0], frames[0]], [0, 40]) == [False, False]
-    assert len(Cuts().among(frames, [0, 40, 80])) == 3
+    pictures = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(3)]
+    assert Cuts().among(sampled([pictures[0], pictures[0]])) == [False, False]
+    assert len(Cuts().among(sampled(pictures))) == 3
 
 
 @pytest.mark.parametrize("name", ["single_face.mp4", "no_face.mp4"])
@@ -166,4 +170,4 @@ def test_a_real_clip_of_one_shot(name, fps):
         pytest.skip("the real clips are not part of the project")
     with open_video(REAL_CLIPS / name) as source:
         frames = list(source.frames(fps))
-    assert not any(Cuts().among([frame.rgb_hwc for frame in frames], [frame.pts_ms for frame in frames]))
+    assert not any(Cuts().among(frames))

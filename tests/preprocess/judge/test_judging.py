@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.preprocess.frontend import Crop
+from services.preprocess.faces.crop import Crop
 from services.preprocess.judge import judging as module
 from services.preprocess.judge.classifier import Classifier
 from services.preprocess.judge.judging import GROUP, MOST_WAITING, Judging
