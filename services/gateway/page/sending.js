@@ -17,10 +17,21 @@ async function atOnce(file, { query, signal, onProgress }) {
   return JSON.parse(answer.responseText);
 }
 
-async function inPieces(file, { query, signal, onProgress, onTrouble }) {
-  const name = `mien-upload ${file.name} ${file.size} ${file.lastModified} ${query}`;  // this tab alone knows it
-  const path = sessionStorage.getItem(name) ?? await begin(file, query, signal);
+async function inPieces(file, how) {
+  const name = `mien-upload ${file.name} ${file.size} ${file.lastModified} ${how.query}`;  // this tab alone knows it
+  const remembered = sessionStorage.getItem(name);
+  try {
+    if (remembered) return await goOn(name, remembered, file, how);
+  } catch (error) {
+    if (![404, 410].includes(error.status)) throw error;  // else it is past its time, or was deleted elsewhere
+  }
+  return goOn(name, await begin(file, how), file, how);
+}
+
+async function goOn(name, path, file, { signal, onProgress, onTrouble }) {
+  const forget = () => sessionStorage.getItem(name) === path && sessionStorage.removeItem(name);
   sessionStorage.setItem(name, path);
+  signal.addEventListener("abort", forget, { once: true });  // at once: the same file may be chosen again
   try {
     for (;;) {
       const { offset, analysis } = await (await ask(path, { signal, onTrouble, more: TUS })).json();
@@ -31,11 +42,11 @@ async function inPieces(file, { query, signal, onProgress, onTrouble }) {
     if (signal.aborted) giveUp(path);
     throw error;
   } finally {  // but for a page that is left: its script just ends
-    sessionStorage.removeItem(name);
+    forget();
   }
 }
 
-async function begin(file, query, signal) {
+async function begin(file, { query, signal }) {
   const metadata = [...query].map(([option, value]) => `${option} ${btoa(value)}`).join();
   const answer = await send("POST", "/v1/uploads", { signal, more: { ...TUS, "Upload-Length": file.size, "Upload-Metadata": metadata } });
   return answer.getResponseHeader("Location");
@@ -56,13 +67,19 @@ async function wait(error, signal, onTrouble) {
   await pause(error.retryAfterS, signal);
 }
 
-async function giveUp(path, tries = 5) {  // as well as may be: what is left of it goes by itself after a day
+async function giveUp(path) {  // as well as may be: what is left of it goes by itself after a day
+  const upload = await remove(path);
+  const analysis = upload?.getResponseHeader("Mien-Analysis");  // the last piece may have arrived all the same
+  if (analysis) await remove(analysis);
+}
+
+async function remove(path, tries = 5) {
   const { signal } = new AbortController();
   try {
-    await send("DELETE", path, { signal, more: TUS });
+    return await send("DELETE", path, { signal, more: TUS });
   } catch ({ retryable, retryAfterS }) {  // the server is still busy with the piece that was broken off
-    if (!retryable || tries === 1) return;
+    if (!retryable || tries === 1) return undefined;
     await pause(retryAfterS, signal);
-    await giveUp(path, tries - 1);
+    return remove(path, tries - 1);
   }
 }

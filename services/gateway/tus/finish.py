@@ -39,7 +39,7 @@ class Finisher:
         if upload.finished or await to_thread.run_sync(self._uploads.offset, upload) < upload.length:
             return upload
         upload = await to_thread.run_sync(self._uploads.seal, upload)
-        job = await to_thread.run_sync(self._accepted, upload)
+        job = await to_thread.run_sync(self.accepted, upload)
         if job is None:
             await self._queue.require_room(upload.tenant, size_bytes=upload.length)
             job = await to_thread.run_sync(self._accept, upload)
@@ -47,6 +47,13 @@ class Finisher:
             await self._queue.submit(job)
             log.info("accepted", extra={"upload_id": upload.id, "job_id": job.id, "size_bytes": job.size_bytes})
         return await to_thread.run_sync(self._uploads.save, upload.model_copy(update={"finished": True}))
+
+    def accepted(self, upload: Upload) -> Job | None:
+        """The analysis that the upload has become, if there is one and as it was accepted. Blocking. Raises StorageError."""
+        try:
+            return self._videos.manifest(upload.job_id)
+        except MediaMissing:
+            return None
 
     async def tend(self) -> None:
         """Every minute, beginning now: finish what others could not, and remove what has expired."""
@@ -71,12 +78,6 @@ class Finisher:
             raise  # without a queue, none can be finished
         except MienError as error:  # of this one: the others are not to wait for it
             log.warning("upload not finished", extra={"upload_id": upload.id, "reason": str(error.__cause__ or error.title())})
-
-    def _accepted(self, upload: Upload) -> Job | None:
-        try:
-            return self._videos.manifest(upload.job_id)
-        except MediaMissing:
-            return None
 
     def _accept(self, upload: Upload) -> Job | None:
         """The job, on the disk; None when it was accepted before and is deleted by now."""

@@ -232,15 +232,19 @@ async def send(
     dependencies=[Depends(speaks_tus)],
     openapi_extra=tus_resumable(required=True),
     responses={
-        204: {"description": "Its bytes are gone."},
+        204: {"description": "Its bytes are gone.", **headers(ANALYSIS)},
         **problems(UploadNotFound, UploadBusy, TusVersionUnsupported, DependencyUnavailable),
     },
 )
-async def give_up(upload_id: UploadId, parts: Given, caller: Client) -> None:
-    """The bytes are deleted before the answer. An analysis that the upload has become stays: it is deleted by itself."""
+async def give_up(upload_id: UploadId, response: Response, parts: Given, caller: Client) -> None:
+    """The bytes are deleted before the answer. An analysis that the upload has become, which the last bytes may have done just before,
+    stays: its address is in `Mien-Analysis`, where it is deleted by itself."""
     async with holding(parts.uploads, upload_id):
         upload = await to_thread.run_sync(parts.uploads.get, upload_id, caller.tenant)
+        analysis = await to_thread.run_sync(parts.finisher.accepted, upload)
         await to_thread.run_sync(parts.uploads.delete, upload.id)
+    if analysis:
+        response.headers[ANALYSIS] = analysis_path(analysis.id)
 
 
 async def take(request: Request, parts: Parts, upload: Upload, *, offset: int, checksum: str | None) -> Upload:
