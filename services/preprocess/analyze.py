@@ -58,6 +58,7 @@ def analyze(
                 if windows := judging.send(crops, pts_ms=frame.pts_ms, ask=analysing):
                     listener.windows(windows)
             analysing()
+            del batch, frame  # else they would still be held while the next ones are gathered
         media, warnings = source.media(), source.warnings
         classifying()
         windows, tracks = judging.finish(duration_ms=media.duration_ms, ask=classifying)

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,8 +18,10 @@ from deploy.clip import make_clip
 from services.preprocess import analyze as module
 from services.preprocess.analyze import analyze
 from services.preprocess.decode.decoding import DecodedVideo, decoded
+from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.limits import Limits
 from services.preprocess.faces.search import FaceDetector
+from services.preprocess.frontend import FRAMES_PER_BATCH
 from services.preprocess.judge.classifier import Classifier
 from services.preprocess.light.lowlight import Lowlight
 from services.preprocess.listener import Listener
@@ -219,6 +222,30 @@ def test_a_header_that_promises_too_little_makes_no_progress_run_back(
     assert percents == sorted(percents)
     assert max(progress.percent for progress in analysis.reports if progress.frames_done < 40) < 99
     assert percents[-1] == 99
+
+
+def test_a_batch_of_frames_and_the_one_after_it_are_in_memory_and_no_more(
+    foreseen: Callable[..., Analysis], portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    @contextmanager
+    def watched(*arguments: object, **named: object) -> Iterator[DecodedVideo]:
+        with decoded(*arguments, **named) as video:  # type: ignore[arg-type]
+            monkeypatch.setattr(video, "frames", partial(counted, video.frames()))
+            yield video
+
+    def counted(frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            seen.append(weakref.ref(frame.rgb_hwc))
+            alive.append(sum(pixels() is not None for pixels in seen))
+            yield frame
+
+    monkeypatch.setattr(module, "decoded", watched)
+    result, _ = foreseen()(portrait)
+    assert len(seen) == result.coverage.frames_sampled == 40
+    assert max(alive) == FRAMES_PER_BATCH + 1
 
 
 def left_running() -> tuple[set[str], set[int]]:

@@ -1,5 +1,6 @@
 """From frames to crops, with the real detector: whose place is whose, what is brightened, and how much is in memory."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from services.preprocess.faces.search import FaceDetector
 from services.preprocess.frontend import FRAMES_PER_BATCH, Batch, FrontEnd, ReadyFrame, in_batches
 from services.preprocess.judge.sightings import Sightings
 from services.preprocess.light.lowlight import Lowlight
-from shared.jobs import Options
+from shared.jobs import MAX_FACES, Options
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -82,6 +83,24 @@ def test_the_largest_of_those_that_can_be_judged_are(front: Front) -> None:
     found = crops(one, video(scene((PORTRAIT, (0, 20)), SMALL_SHARP)))
     assert all(crop.box[0] < 0.5 for crop in found)
     assert dict(+sightings.dropped) == {"too_many": 3}
+    assert sightings.warnings() == ("faces-truncated",)
+
+
+def test_32_faces_of_a_crowd_are_followed_and_the_rest_counted(front: Front) -> None:
+    """The ten rows further back are smaller, and nobody's place changes."""
+    large, small = PORTRAIT.resize((160, 129)), PORTRAIT.resize((128, 103))
+    crowd = Image.new("RGB", (1280, 720), (150, 150, 150))
+    for index in range(MAX_FACES):
+        crowd.paste(large, (160 * (index % 8), 130 * (index // 8)))
+    for index in range(10):
+        crowd.paste(small, (128 * index, 590))
+    one, sightings = front(min_face=30)
+    found = crops(one, video(np.asarray(crowd)))
+    assert Counter(crop.frame for crop in found) == {0: MAX_FACES, 1: MAX_FACES, 2: MAX_FACES}
+    assert Counter(crop.track for crop in found) == dict.fromkeys(range(1, MAX_FACES + 1), 3)
+    assert all(crop.box[3] < 590 / 720 for crop in found)
+    assert dict(+sightings.dropped) == {"too_many": 3 * 10}
+    assert sightings.coverage().faces_found == 3 * (MAX_FACES + 10)
     assert sightings.warnings() == ("faces-truncated",)
 
 

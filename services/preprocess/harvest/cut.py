@@ -139,6 +139,7 @@ class FootageCutter:
                 for crop in crops:
                     yield from running.add(crop)
                 yield from running.ended(followed=front.followed)
+            del batch  # else it would still be held while the next one is gathered
         yield from running.ended(followed=frozenset())
 
 

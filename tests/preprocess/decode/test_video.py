@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services.preprocess.decode.picture import Geometry
 from services.preprocess.decode.video import open_video
 
 
@@ -23,6 +24,23 @@ def test_sampling_takes_the_first_frame_at_or_after_each_tick(clips, read):
     seen, media, _ = read(clips.write(frames=25, fps=25), sample_fps=8)
     assert seen == [(0, 0), (160, 4), (280, 7), (400, 10), (520, 13), (640, 16), (760, 19), (880, 22)]
     assert media.frames_decoded == 25
+
+
+@pytest.mark.parametrize(("sample_fps", "part"), [(8, {}), (60, {}), (8, {"start_ms": 300, "end_ms": 700})])
+def test_only_sampled_frames_are_converted(clips, number_of, monkeypatch, sample_fps, part):
+    converted = []
+
+    def counted(geometry, picture, converter):
+        pixels = upright_rgb(geometry, picture, converter)
+        converted.append(40 * number_of(pixels))
+        return pixels
+
+    upright_rgb = Geometry.upright_rgb
+    monkeypatch.setattr(Geometry, "upright_rgb", counted)
+    with open_video(clips.write(frames=25, fps=25)) as video:
+        sampled = [frame.pts_ms for frame in video.frames(sample_fps, **part)]
+        assert video.media().frames_decoded > len(sampled) or sample_fps == 60
+    assert converted == sampled
 
 
 def test_240_frames_per_second(clips, read):
