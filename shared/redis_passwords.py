@@ -14,12 +14,16 @@ from shared.videos import write_durably
 
 
 def with_password(url: str, file: Path | None) -> str:
-    """The URL of a Redis with the password that is in a file; as it is without one. Raises OSError when it cannot be read."""
+    """The URL of a Redis with the password that is in a file, whatever password it had; as it is without a file.
+
+    Raises OSError when the file cannot be read.
+    """
     if file is None:
         return url
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user}:{quote(file.read_text().strip(), safe='')}@{host}").geturl()
+    name = user.partition(":")[0]
+    return parts._replace(netloc=f"{name}:{quote(file.read_text().strip(), safe='')}@{host}").geturl()
 
 
 def ensure(files: Mapping[str, Path], *, acl: Path) -> None:

@@ -64,7 +64,12 @@ def build(settings: Settings, tracing: Tracing) -> Worker:
             classifier=classifier,
             limits=Limits(max_duration_ms=round(settings.max_duration_s * 1000)),
         ),
-        keeper=Keeper(redis_url=settings.redis_url, lease_s=settings.lease_s, max_runtime_s=settings.max_runtime_s),
+        keeper=Keeper(
+            redis_url=settings.redis_url,
+            redis_password_file=settings.redis_password_file,
+            lease_s=settings.lease_s,
+            max_runtime_s=settings.max_runtime_s,
+        ),
         tracing=tracing,
         grace_s=settings.grace_s,
         inference_deadline_s=settings.inference_deadline_s,

@@ -31,7 +31,6 @@ from shared.redis_passwords import with_password
 
 ROOT: Final = Path(__file__).parents[2]
 URL_VARIABLE: Final = "MIEN_REDIS_URL"
-FILE_VARIABLE: Final = "MIEN_REDIS_PASSWORD_FILE"
 READY: Final = b"r"
 RESTARTS_AFTER_S: Final = 0.2
 STARTS_WITHIN_S: Final = 30.0
@@ -46,13 +45,24 @@ class Keeper:
     The lock is never held while anything is waited for: a process that hangs holds up neither a job nor the worker's end.
     """
 
-    def __init__(self, *, redis_url: str, lease_s: float, max_runtime_s: float = 7200.0, starts_within_s: float = STARTS_WITHIN_S) -> None:
+    def __init__(
+        self,
+        *,
+        redis_url: str,
+        redis_password_file: Path | None = None,
+        lease_s: float,
+        max_runtime_s: float = 7200.0,
+        starts_within_s: float = STARTS_WITHIN_S,
+    ) -> None:
         """
+        redis_password_file: file with the password of the user whom `redis_url` names.
         max_runtime_s: a worker that is busy with one job for longer is killed.
         starts_within_s: a process that is not able to beat by then is killed, and the next one tried.
         """
         self._environment = {**os.environ, URL_VARIABLE: redis_url}  # not an argument: a URL may hold a password
         self._command = [sys.executable, "-m", __name__, "--lease-s", str(lease_s), "--max-runtime-s", str(max_runtime_s)]
+        if redis_password_file:
+            self._command += ["--redis-password-file", str(redis_password_file)]
         self._starts_within_s = starts_within_s
         self._lock = threading.Lock()
         self._kept = b"\n"
@@ -203,14 +213,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Started by the worker, for itself.")
     arguments.add_argument("--lease-s", type=float, required=True)
     arguments.add_argument("--max-runtime-s", type=float, required=True)
+    arguments.add_argument("--redis-password-file", type=Path)
     asked = arguments.parse_args()
     worker = os.getppid()
     logs.configure("keeper")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # they mean the worker, whose last job is still to be kept
-    password = os.environ.get(FILE_VARIABLE)
-    url = with_password(os.environ[URL_VARIABLE], Path(password) if password else None)
-    queue = WorkerQueue(url, lease_s=asked.lease_s)
+    queue = WorkerQueue(with_password(os.environ[URL_VARIABLE], asked.redis_password_file), lease_s=asked.lease_s)
     os.write(sys.stdin.fileno(), READY)
     keep(queue, sys.stdin.fileno(), worker=worker, max_runtime_s=asked.max_runtime_s)
 

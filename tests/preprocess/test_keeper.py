@@ -115,15 +115,14 @@ def test_a_first_process_that_is_never_able_to_beat_is_an_error(redis_url: str, 
     assert keeper._process.poll() is not None
 
 
-def test_the_password_of_redis_comes_from_a_file(redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_of_redis_comes_from_a_file(redis_server: RedisServer, tmp_path: Path) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
         client.config_set("requirepass", "opens")
     (tmp_path / "password").write_text("opens")
-    monkeypatch.setenv("MIEN_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
     url = with_password(redis_server.url, tmp_path / "password")
     queue = WorkerQueue(url, lease_s=LEASE_S)
     lease = claimed(queue, url)
-    with Keeper(redis_url=redis_server.url, lease_s=LEASE_S) as keeper:
+    with Keeper(redis_url=redis_server.url, redis_password_file=tmp_path / "password", lease_s=LEASE_S) as keeper:
         assert "opens" not in str(psutil.Process(keeper._process.pid).environ())
         keeper.hold(lease)
         time.sleep(LEASE_S * 2)

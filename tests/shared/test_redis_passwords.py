@@ -73,4 +73,5 @@ def test_a_password_is_put_where_redis_looks_for_it(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("a/b@c:d\n")
     assert with_password("redis://gateway@redis:6379/0", tmp_path / "password") == "redis://gateway:a%2Fb%40c%3Ad@redis:6379/0"
     assert with_password("redis://redis:6379/0", tmp_path / "password") == "redis://:a%2Fb%40c%3Ad@redis:6379/0"
+    assert with_password("redis://gateway:old@redis:6379/0", tmp_path / "password") == "redis://gateway:a%2Fb%40c%3Ad@redis:6379/0"
     assert with_password("redis://redis:6379/0", None) == "redis://redis:6379/0"
