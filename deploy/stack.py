@@ -13,6 +13,8 @@ Everything it keeps lies under its home folder:
     triton/    Triton's backends, put together from the wheel
     logs/      one per program, of this run
     address    the gateway's address while the stack is up
+    training.env   what `python -m training` at a command line must know while the stack is up: this run's addresses and secrets, for
+                   nobody else to read
     lock       held while the stack is up: two stacks never share a home
 
 Which release judges is for Redis to say, and its file outlives the stack: a champion stays champion however often the stack is
@@ -25,6 +27,7 @@ import fcntl
 import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -38,10 +41,12 @@ from typing import Final, Self
 import httpx
 import redis
 
+from deploy.environment import for_a_shell, read_by
 from deploy.supervisor import Program, StackError, Supervisor
 from shared import releases
 from shared.errors import ReleaseError
 from shared.redis_users import USERS, acl_file, url_of
+from training.settings import Settings as TrainingSettings
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 HOME: Final = REPOSITORY / ".mien"
@@ -88,6 +93,7 @@ class Stack:
         self.url = ""
         self.training_url = ""
         self._worker_url = ""
+        self._training: Mapping[str, str] = {}
         self._release = release
         self._redis_url = redis_url
         self._port = port
@@ -119,6 +125,11 @@ class Stack:
     def crops(self) -> Path:
         return self.home / "crops"
 
+    @property
+    def command_line(self) -> Path:
+        """The environment in which `python -m training` does what the training service does; a shell reads it."""
+        return self.home / "training.env"
+
     def __enter__(self) -> Self:
         """Start every part and wait until the gateway says that all of them work. Raises StackError."""
         with ExitStack() as opening:
@@ -131,6 +142,7 @@ class Stack:
             self._wait_until_ready()
             self.programs.revive()
             opening.enter_context(_published(self.home / "address", self.url))
+            opening.enter_context(_published(self.command_line, for_a_shell(self._training), mode=0o600))
             self._open = opening.pop_all()
         return self
 
@@ -198,14 +210,10 @@ class Stack:
         ):
             command = [sys.executable, "-m", *arguments]
             self.programs.start(Program(name=name, command=command, environment={**environment, **own[name]}, grace_s=grace_s))
-        self.programs.start(
-            Program(
-                name="training",
-                command=[sys.executable, "-m", "services.training"],
-                environment={**environment, **secret, "MIEN_REDIS_URL": urls["training"], "MIEN_SIGNING_KEY": str(self.keys / PRIVATE_KEY)},
-                grace_s=TRAINING_GRACE_S + 10,
-            )
-        )
+        training = {**environment, **secret, "MIEN_REDIS_URL": urls["training"], "MIEN_SIGNING_KEY": str(self.keys / PRIVATE_KEY)}
+        command = [sys.executable, "-m", "services.training"]
+        self.programs.start(Program(name="training", command=command, environment=training, grace_s=TRAINING_GRACE_S + 10))
+        self._training = read_by(TrainingSettings, {**os.environ, **training})
 
     def _redis(self, *, port: int) -> Mapping[str, str]:
         """Each program's address of Redis. In a Redis of the stack's own each is another user, whose password nobody keeps."""
@@ -354,8 +362,10 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _published(path: Path, address: str) -> Iterator[None]:
-    path.write_text(address)
+def _published(path: Path, content: str, *, mode: int = 0o644) -> Iterator[None]:
+    path.unlink(missing_ok=True)  # a killed stack may have left its own
+    path.touch(mode=mode)
+    path.write_text(content)
     try:
         yield
     finally:
@@ -377,7 +387,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Stack(home=options.home, redis_url=os.environ.get("REDIS_URL"), port=options.port, announce=announce) as stack:
             announce(
                 f"Mien is up: open {stack.url} in a browser\n  the API and its description: {stack.url}/docs\n"
-                f"  training, for engineers: {stack.training_url}/docs\n  logs: {stack.logs}\n"
+                f"  training, for engineers: {stack.training_url}/docs\n"
+                f"    or at a command line: set -a; . {shlex.quote(str(stack.command_line))}; set +a; python -m training --help\n"
+                f"  logs: {stack.logs}\n"
                 "Ctrl-C stops it."
             )
             signal.pause()

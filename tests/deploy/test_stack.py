@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from deploy import stack
+from deploy.environment import for_a_shell, read_by
 from deploy.stack import (
     Stack,
     StackError,
@@ -27,6 +28,7 @@ from shared import releases
 from shared.errors import ReleaseUnsigned
 from shared.releases import Release
 from shared.signatures import TrustedKeys
+from training.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -149,6 +151,24 @@ def test_weights_that_come_with_the_code_give_way_to_what_the_home_has_published
 def test_two_stacks_never_share_a_home(tmp_path: Path) -> None:
     with stack._locked(tmp_path), pytest.raises(StackError, match=f"already running in {tmp_path}"):
         Stack(home=tmp_path, announce=print).__enter__()
+
+
+def test_what_is_for_nobody_else_to_read_is_for_nobody_else_to_read(tmp_path: Path) -> None:
+    secret = tmp_path / "training.env"
+    secret.touch(mode=0o644)
+    values = {"MIEN_A": "it's $HOME `id`", "MIEN_B": ""}
+    with stack._published(secret, for_a_shell(values), mode=0o600):
+        assert secret.stat().st_mode & 0o777 == 0o600
+        read = subprocess.run(
+            ["sh", "-c", f'. {secret}; echo "$MIEN_A|$MIEN_B"'], capture_output=True, text=True, check=True, cwd=tmp_path
+        ).stdout
+        assert read == "it's $HOME `id`|\n"
+    assert not secret.exists()
+
+
+def test_a_command_line_is_told_what_it_reads_and_nothing_else() -> None:
+    environment = {"MIEN_REDIS_URL": "redis://x", "MIEN_PORT": "1", "PATH": "/bin"}
+    assert read_by(Settings, environment) == {"MIEN_REDIS_URL": "redis://x"}
 
 
 def test_the_running_stack_is_found_by_its_home(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +84,15 @@ def judged_by(mien: Mien, video: Path) -> int:
     return release
 
 
+def at_a_command_line(mien: Mien, *command: str) -> str:
+    """What `python -m training` says to whoever reads the stack's file first, and knows nothing else."""
+    reading = ["sh", "-ec", 'set -a; . "$0"; exec "$@"', mien.stack.command_line, sys.executable, "-m", "training", *command]
+    unknowing = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
+    ended = subprocess.run(reading, env=unknowing, capture_output=True, text=True, timeout=ENDS_WITHIN_S, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
 def test_a_run_becomes_the_release_that_judges_and_is_taken_back(untaught: Mien, engineer: Engineer, portrait: Path) -> None:
     assert judged_by(untaught, portrait) == 1
     assert {store["name"] for store in engineer.get("/v1/stores")["stores"]} == {"painted", "judge"}
@@ -95,3 +106,8 @@ def test_a_run_becomes_the_release_that_judges_and_is_taken_back(untaught: Mien,
 
     assert engineer.post("/v1/aliases/champion:rollback") == {"version": 1}
     assert judged_by(untaught, portrait) == 1
+
+    assert "2" in at_a_command_line(untaught, "releases", "list")
+    for command, version in (("promote 2", 2), ("rollback", 1)):
+        at_a_command_line(untaught, *command.split())
+        assert judged_by(untaught, portrait) == version
