@@ -6,7 +6,7 @@
                                      errors       attempts that ended in an error worth another try
                                      crashes      attempts whose decoder died of the video
                                      revision     grows with every change that a client can see, also over a Redis that lost its data
-                                     waiting_ms   when the job was first handed back because no model answered, since it last got somewhere
+                                     waiting_ms   when the job was first handed back for no fault of its own, since it last got somewhere
                                      accepted_ms  when the job came to be known here
                                      key, fingerprint   those of shared.idempotency, when the request had a key
     mien:waiting:<tenant>  zset    jobs that no worker was given since they were queued: id by number, the lowest is next
@@ -34,7 +34,7 @@
     mien:aliases           hash    champion, canary, shadow -> version of a release
     mien:alias:<name>      list    versions that had the alias before, the latest first
 
-                          .--------- release, postpone, retry ----------.
+                          .------ release, postpone, leave, retry ------.
                           v                                             |
     submit, restore -> queued ---------------- claim ------------> running (claimed again when its lease runs out)
                           |                                             |
@@ -230,6 +230,20 @@ local function hand_back(id)
   if take_back(id) then
     redis.call('XCLAIM', LEASES, GROUP, CONSUMER, 0, get(id, 'entry'), 'IDLE', HANDED_BACK_MS, 'JUSTID')
   end
+end
+
+local function delay(id, wait_ms)
+  dequeue(id)
+  redis.call('ZADD', DELAYED, now() + wait_ms, id)
+end
+
+-- For how long the job has been handed back and got nowhere, which begins now if it was not. Never less than 0, though the clock was
+-- set back.
+local function waited_ms(id)
+  local at = now()
+  local since = math.min(at, get(id, 'waiting_ms') or at)
+  redis.call('HSET', record(id), 'waiting_ms', since)
+  return at - since
 end
 
 -- The next waiting job of the tenant whose turn it is, put among the leases: {entry, id}, or nil when nobody waits.
@@ -500,17 +514,28 @@ function commands.release(id, token)
   return 1
 end
 
--- These two answer with the state they led to, or with nothing when the lease was lost.
+-- These three answer with the state they led to, or with nothing when the lease was lost.
 function commands.postpone(id, token, deadline_ms, failure)
   if not holds(id, token) then return end
-  local at, charged = now(), got_somewhere(id) -- else a job that takes the model down each time would go on for ever
-  local since = math.min(at, not charged and get(id, 'waiting_ms') or at) -- never later than now, though the clock was set back
-  redis.call('HSET', record(id), 'waiting_ms', since)
-  if at - since >= tonumber(deadline_ms) then
+  local charged = got_somewhere(id) -- else a job that takes the model down each time would go on for ever
+  if charged then redis.call('HDEL', record(id), 'waiting_ms') end
+  if waited_ms(id) >= tonumber(deadline_ms) then
     finish(id, 'failed', 'failure', failure)
   else
     if not charged then uncharge(id) end
     hand_back(id)
+  end
+  return get(id, 'state')
+end
+
+-- Another worker may know what was asked for. Until then the job keeps out of the way of those that this one can do.
+function commands.leave(id, token, wait_ms, deadline_ms, failure)
+  if not holds(id, token) then return end
+  if waited_ms(id) >= tonumber(deadline_ms) then
+    finish(id, 'failed', 'failure', failure)
+  else
+    uncharge(id)
+    if take_back(id) then delay(id, wait_ms) end
   end
   return get(id, 'state')
 end
@@ -522,8 +547,7 @@ function commands.retry(id, token, count, backoff_ms, most, failure)
   if errors >= tonumber(most) then
     finish(id, 'failed', 'failure', failure)
   elseif take_back(id) then
-    dequeue(id)
-    redis.call('ZADD', DELAYED, now() + math.min(backoff_ms * 4 ^ (errors - 1), LONGEST_BACKOFF_MS), id)
+    delay(id, math.min(backoff_ms * 4 ^ (errors - 1), LONGEST_BACKOFF_MS))
   end
   return get(id, 'state')
 end

@@ -20,12 +20,16 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 from uuid import uuid4
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
 from shared.durability import unsafe
 from shared.errors import (
     AttemptsExhausted,
     Gone,
     IdempotencyKeyReused,
     IdempotencyRequestInProgress,
+    InternalError,
     JobNotFound,
     NothingToRollBack,
     QueueFull,
@@ -35,7 +39,7 @@ from shared.errors import (
 )
 from shared.idempotency import Idempotency
 from shared.jobs import FINAL_STATES, Contract, Failure, Job, JobState, Progress, Tenant, Timings
-from shared.queue_script import ImpatientScript, PatientScript, decode, encode, milliseconds, record_of, redis_errors
+from shared.queue_script import ImpatientScript, PatientScript, decode, decode_whole, encode, milliseconds, record_of, redis_errors
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,9 @@ CHAMPION: Final[Alias] = "champion"
 
 _PLACE: Final = re.compile(r"\d{13} an_[0-9a-f]{32}")
 _REQUEST_LEASE_S: Final = 30.0
+_LEFT_FOR_S: Final = 5.0
+_LEFT_AT_MOST_S: Final = 3600.0
+"""A job that no worker knows what to do about has long seen every one of them renewed."""
 
 
 class JobPage(Contract):
@@ -274,10 +281,19 @@ class WorkerQueue:
         self._call("setup")
 
     def claim(self) -> Lease | None:
-        """The next job, for one lease: one whose holder fell silent, else the oldest in the queue. None when there is none."""
+        """The next job, for one lease: one whose holder fell silent, else the oldest in the queue.
+
+        None when there is none, or it was one for a newer worker: while services are renewed, gateways may be ahead.
+        """
         token = uuid4().hex
         fields = self._call("claim", token, milliseconds(self.lease_s), int(self._may_steal()), self._max_attempts, self._exhausted)
-        return Lease(job=decode(fields), token=token) if fields else None
+        if not fields:
+            return None
+        try:
+            return Lease(job=decode_whole(fields), token=token)
+        except ValidationError as error:
+            self._leave(record_of(fields)["id"], token, error)
+            return None
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until a job that nobody has been given arrives, or for `timeout_s` (under 10 s)."""
@@ -371,6 +387,11 @@ class WorkerQueue:
     def close(self) -> None:
         self._script.redis.close()
 
+    def _leave(self, job_id: str, token: str, error: ValidationError) -> None:
+        log.warning("a job for a newer worker", extra={"job_id": job_id, "reason": "; ".join(_place_of(each) for each in error.errors())})
+        failure = Failure.of(InternalError("no worker knew what was asked for"))
+        self._call("leave", job_id, token, milliseconds(_LEFT_FOR_S), milliseconds(_LEFT_AT_MOST_S), failure.model_dump_json())
+
     def _try_again(self, lease: Lease, failure: Failure, *, count: str, most: int) -> JobState | None:
         return _state(self._call("retry", lease.job.id, lease.token, count, self._backoff_ms, most, failure.model_dump_json()))
 
@@ -398,6 +419,11 @@ class WorkerQueue:
         except QueueUnavailable:
             self._outage_seen, self._steal_from = True, None
             raise
+
+
+def _place_of(error: ErrorDetails) -> str:
+    """What is not understood, by its name; its value is the client's."""
+    return f"{'.'.join(map(str, error['loc']))}: {error['type']}"
 
 
 def _raise_refusal(verdict: str | None) -> None:

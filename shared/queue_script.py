@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from shared.errors import QueueUnavailable
 from shared.idempotency import Idempotency
-from shared.jobs import Job
+from shared.jobs import Job, Options
 
 QUEUE: Final = Path(__file__).with_name("queue.lua").read_text()
 _TEXT_FIELDS: Final = frozenset({"id", "tenant", "sha256", "state"})
@@ -100,10 +100,21 @@ def encode(job: Job, idempotency: Idempotency | None = None) -> list[str]:
 
 
 def decode(fields: Sequence[str]) -> Job:
-    """The inverse of `encode`; fields that are not the job's are the script's own."""
-    return Job.model_validate(
-        {name: text if name in _TEXT_FIELDS else json.loads(text) for name, text in record_of(fields).items() if name in Job.model_fields}
-    )
+    """The inverse of `encode`, as far as this version knows what a newer gateway lets clients ask for: enough to show a job."""
+    job = _written(fields)
+    options = {name: value for name, value in job.get("options", {}).items() if name in Options.model_fields}
+    return Job.model_validate({**job, "options": options})
+
+
+def decode_whole(fields: Sequence[str]) -> Job:
+    """The inverse of `encode`, to do a job as it was asked for. Raises ValidationError when this version does not know what that is."""
+    return Job.model_validate(_written(fields))
+
+
+def _written(fields: Sequence[str]) -> dict[str, Any]:
+    """Fields that are not the job's are the script's own."""
+    record = record_of(fields).items()
+    return {name: text if name in _TEXT_FIELDS else json.loads(text) for name, text in record if name in Job.model_fields}
 
 
 def record_of(fields: Sequence[str]) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """The queue against a real Redis: what each call promises, one promise per test."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -666,3 +667,40 @@ def test_redis_holds_no_media_and_no_file_names(gateway: Gateway, worker: Worker
     own = {"entry", "lease", "errors", "crashes", "waiting_ms", "accepted_ms", "revision"}
     assert set(record) - own <= set(Job.model_fields)
     assert sum(map(len, record.values())) < 1000
+
+
+# --- while services are renewed ---------------------------------------------------------------------------------------
+
+
+def asked_of_a_newer_one(raw: redis.Redis, job: Job) -> None:
+    """As a gateway that lets clients ask for more would write it."""
+    options = json.loads(raw.hget(f"mien:job:{job.id}", "options") or "")
+    raw.hset(f"mien:job:{job.id}", "options", json.dumps({**options, "backwards": True}))
+
+
+def test_what_only_a_newer_worker_can_do_waits_for_one_and_burns_nothing(
+    gateway: Gateway, worker: WorkerQueue, upkeep: UpkeepQueue, raw: redis.Redis
+) -> None:
+    gateway.submit(newer := new_job())
+    gateway.submit(known := new_job())
+    asked_of_a_newer_one(raw, newer)
+    assert worker.claim() is None
+    assert gateway.get(newer.id).options == newer.options, "it can be shown all the same"
+    assert (gateway.get(newer.id).state, gateway.get(newer.id).attempts) == (JobState.QUEUED, 0)
+    assert claimed(worker).job.id == known.id
+    for _ in range(20):
+        raw.zadd("mien:delayed", {newer.id: 0})
+        assert worker.claim() is None
+    raw.hset(f"mien:job:{newer.id}", "options", newer.options.model_dump_json())
+    raw.zadd("mien:delayed", {newer.id: 0})
+    assert claimed(worker).attempt == 1
+
+
+def test_what_nobody_can_do_fails_in_the_end(gateway: Gateway, worker: WorkerQueue, raw: redis.Redis) -> None:
+    gateway.submit(job := new_job())
+    asked_of_a_newer_one(raw, job)
+    raw.hset(f"mien:job:{job.id}", "waiting_ms", 1)
+    assert worker.claim() is None
+    failure = gateway.get(job.id).failure
+    assert failure is not None
+    assert (gateway.get(job.id).state, failure.code) == (JobState.FAILED, "internal-error")
