@@ -9,11 +9,12 @@ from typing import Final
 
 import numpy as np
 
+from services.preprocess.arrays import Pixels
 from services.preprocess.decode.frames import Frame
 from services.preprocess.faces.crop import Crop
 from services.preprocess.faces.face import Face
 from services.preprocess.faces.quality import unfit
-from services.preprocess.faces.regions import Pixels, face_tensor
+from services.preprocess.faces.regions import face_tensor
 from services.preprocess.faces.search import FaceDetector, FaceSearch, Seen
 from services.preprocess.faces.tracks import Tracker
 from services.preprocess.judge.sightings import Sightings

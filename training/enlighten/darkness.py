@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from training.enlighten.settings import Darkening, Span
+from training.enlighten.settings import Darkening, Range
 
 SCREEN_GAMMA = 2.2
 """From linear light to what a picture's bytes say."""
@@ -44,8 +44,8 @@ class Darkness:
     def drawn(cls, pictures: int, width_px: int, strengths: Darkening, draw: torch.Generator) -> Self:
         """Another one for each picture."""
 
-        def within(span: Span) -> Tensor:
-            least, most = span
+        def within(limits: Range) -> Tensor:
+            least, most = limits
             return least + (most - least) * torch.rand(pictures, 1, 1, 1, generator=draw)
 
         least, most = strengths.exposure

@@ -6,20 +6,20 @@ from pydantic import Field
 
 from shared.jobs import Contract
 
-Span = tuple[float, float]
+Range = tuple[float, float]
 """Least and most."""
 
 
 class Darkening(Contract):
     """How bright pictures of the dark side are made dark: drawn for each of them within these."""
 
-    exposure: Span = (1 / 40, 1 / 3)
+    exposure: Range = (1 / 40, 1 / 3)
     """Factor on linear light, drawn evenly in its logarithm."""
-    gamma: Span = (0.9, 1.5)
+    gamma: Range = (0.9, 1.5)
     """Exponent on what the screen shows, afterwards."""
-    read_noise: Span = (0.0, 0.002)
+    read_noise: Range = (0.0, 0.002)
     """Standard deviation of the sensor's own noise, in fractions of full linear light."""
-    shot_noise: Span = (0.0, 0.0006)
+    shot_noise: Range = (0.0, 0.0006)
     """Variance of the light's noise, in fractions of the light itself."""
     cast: float = 0.15
     """How far the exposure of each colour may be from the picture's, as a fraction."""

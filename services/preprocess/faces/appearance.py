@@ -6,17 +6,15 @@ A cue for following, never an identity: it changes with the light and with every
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from services.preprocess.faces.regions import Pixels, Points, upright_thumbnail
-
-Floats = npt.NDArray[np.float32]
+from services.preprocess.arrays import Floats, Pixels
+from services.preprocess.faces.regions import Points, upright_thumbnail
 
 BLOCKS: Final = 4
 """Per side of the upright face."""
 BLOCK_PX: Final = 4
 LENGTH: Final = 3 * BLOCKS**2
-DARKEST: Final = 8.0
+LEAST_MEAN_LUMA: Final = 8.0
 """Mean luma below which colours are noise: nothing is divided by less."""
 
 
@@ -30,7 +28,7 @@ def appearance(rgb_hwc: Pixels, landmarks_xy: Points) -> Floats:
     thumbnail = np.asarray(upright_thumbnail(rgb_hwc, landmarks_xy, size=side).convert("YCbCr"), dtype=np.float32)
     blocks = thumbnail.reshape(BLOCKS, BLOCK_PX, BLOCKS, BLOCK_PX, 3).mean(axis=(1, 3))
     mean = float(blocks[..., 0].mean())
-    return unit(((blocks - np.array((mean, 128, 128), dtype=np.float32)) / max(mean, DARKEST)).ravel())
+    return unit(((blocks - np.array((mean, 128, 128), dtype=np.float32)) / max(mean, LEAST_MEAN_LUMA)).ravel())
 
 
 def unit(vector: Floats) -> Floats:

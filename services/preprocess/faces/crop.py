@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 
 
 @dataclass(frozen=True, kw_only=True)

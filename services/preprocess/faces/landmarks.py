@@ -9,14 +9,15 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from services.preprocess.faces.regions import EYES_XY, MOUTH_XY, Pixels, Points, upright_side_px
+from services.preprocess.arrays import Pixels
+from services.preprocess.faces.mtcnn import ONET_PX
+from services.preprocess.faces.regions import EYES_XY, MOUTH_XY, Points, upright_side_px
 
-ONET_PX: Final = 48
 NOSE_XY: Final = (0.5, 0.6)
 MEAN_FACE_XY: Final = np.array((*EYES_XY, NOSE_XY, *MOUTH_XY), dtype=np.float32)
 """Where the landmarks lie when nothing better is known: the picture itself is then the upright face."""
 
-LEAST_CONFIDENCE: Final = 0.3
+LEAST_SCORE: Final = 0.3
 SIDE_RANGE: Final = (0.5, 1.6)
 """The upright face must be about as large as the picture, or the landmarks are those of something else."""
 
@@ -36,7 +37,7 @@ class FacePictures:
             _, points, scores = self._onet(torch.from_numpy(np.stack([onet_input(picture) for picture in pictures_rgb])))
         fractions = points.reshape(-1, 2, 5).permute(0, 2, 1).numpy()
         return [
-            in_pixels(landmarks, picture) if score >= LEAST_CONFIDENCE and plausible(landmarks) else None
+            in_pixels(landmarks, picture) if score >= LEAST_SCORE and plausible(landmarks) else None
             for picture, landmarks, score in zip(pictures_rgb, fractions, scores[:, 1].tolist(), strict=True)
         ]
 

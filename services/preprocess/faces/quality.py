@@ -5,8 +5,9 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from services.preprocess.arrays import Pixels
 from services.preprocess.faces.face import Face
-from services.preprocess.faces.regions import Pixels, Points, levelled, upright_side_px, upright_thumbnail
+from services.preprocess.faces.regions import Points, levelled, upright_side_px, upright_thumbnail
 
 Reason = Literal["uncertain", "too_small", "blurred", "turned_away"]
 Greys = npt.NDArray[np.float64]

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from services.preprocess.arrays import Doubles, Pixels
 from shared.expressions import REGIONS
 
-Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]
-Doubles = npt.NDArray[np.float64]
 
 EYES_XY: Final = ((0.318, 0.385), (0.682, 0.385))
 MOUTH_XY: Final = ((0.345, 0.782), (0.655, 0.782))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.preprocess.arrays import Pixels
 from services.preprocess.decode.frames import Frame
 from services.preprocess.faces.boxes import Boxes, Located, agreed, joined_faces, overlap_of_smaller
 from services.preprocess.faces.cuts import Cuts
@@ -38,8 +39,6 @@ WORTH_A_SCAN: Final = 0.9
 """Confidence that a face must have had for its loss to cost a scan."""
 KNOWN_OVERLAP: Final = 0.6
 """Share of the smaller box from which what P-Net proposes is a face that is known already."""
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

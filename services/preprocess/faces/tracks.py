@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from services.preprocess.faces.appearance import LENGTH, Floats, appearance, unit
+from services.preprocess.arrays import Doubles, Floats, Pixels
+from services.preprocess.faces.appearance import LENGTH, appearance, unit
 from services.preprocess.faces.face import Face
-from services.preprocess.faces.regions import Pixels
 
 MAX_GAP_MS: Final = 2000
 PATIENCE_SAMPLES: Final = 3
@@ -31,8 +30,6 @@ VELOCITY_MS: Final = 200.0
 """Over about this time movement is averaged, which smooths the jitter of the boxes however often they are sampled."""
 FRESH_APPEARANCE: Final = 0.4
 """Weight of the newest in a track's."""
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)

@@ -6,9 +6,10 @@ from typing import Final
 
 import numpy as np
 
+from services.preprocess.arrays import Pixels
 from services.preprocess.decode.frames import Frame
 from services.preprocess.faces.landmarks import FacePictures, mean_landmarks
-from services.preprocess.faces.regions import Pixels, face_tensor
+from services.preprocess.faces.regions import face_tensor
 from services.preprocess.faces.search import FaceDetector
 from services.preprocess.frontend import FrontEnd
 from services.preprocess.harvest.material import Clip, Footage, Picture, Tally

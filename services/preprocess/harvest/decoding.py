@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 from shared.pictures import rgb_picture
 from shared.videos import storage_errors
 

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from services.preprocess.arrays import Pixels
 from services.preprocess.decode.frames import Frame
-from services.preprocess.faces.regions import Pixels
 from shared.errors import MienError, PictureUnreadable
 from shared.expressions import REGIONS
 from shared.results import Label

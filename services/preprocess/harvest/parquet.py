@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow
 import pyarrow.parquet as parquet
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 from services.preprocess.harvest.decoding import picture
 from services.preprocess.harvest.labels import label_of
 from services.preprocess.harvest.material import Picture

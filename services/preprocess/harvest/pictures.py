@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 from services.preprocess.harvest.decoding import picture_file
 from services.preprocess.harvest.folders import class_folders, files, named
 from services.preprocess.harvest.material import Picture

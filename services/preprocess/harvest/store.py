@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 from services.preprocess.harvest.material import Clip, Tally
 from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, sample_line
 from shared.errors import DataUnusable, StoreExists

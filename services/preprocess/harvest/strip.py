@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from services.preprocess.arrays import Pixels
 from services.preprocess.faces.crop import Crop
-from services.preprocess.faces.regions import Pixels
 
 
 class Strip:

@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from services.preprocess.arrays import Floats, Halves
 from shared.results import Coverage
-
-Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
 
 LEAST_SIGHTINGS: Final = 2
 """A track seen once among many sampled frames is more likely a mistake of the detector than a person."""

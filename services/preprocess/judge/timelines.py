@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from services.preprocess.arrays import Floats, Halves
 from services.preprocess.judge.classifier import Classifier
-from services.preprocess.judge.sightings import Floats, Halves, Sighting
+from services.preprocess.judge.sightings import Sighting
 from services.preprocess.judge.verdicts import Span, verdict, windows
 from shared.releases import Release
 from shared.results import TrackWindow, Window

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.preprocess.arrays import Floats
 from services.preprocess.judge.classifier import Classifier
-from services.preprocess.judge.sightings import Floats, Sighting
+from services.preprocess.judge.sightings import Sighting
 from shared.expressions import LABELS, REGIONS
 from shared.releases import Release, Sampling
 from shared.results import DecidingFrame, Explanation, Track, Verdict, Window

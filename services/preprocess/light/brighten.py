@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 from services.preprocess.light.enlightener.generator import Brightener
-from services.preprocess.light.luminance import DARKEST, mean_luma
+from services.preprocess.light.luminance import LEAST_LUMA, mean_luma
 
 Brighten = Callable[[Pixels], Pixels]
 
@@ -22,7 +22,7 @@ STEEPEST: Final = 0.15
 
 def gamma(rgb_hwc: Pixels) -> Pixels:
     """The one exponent that takes the picture's mean luma to that of a well lit one; a brighter picture stays as it is."""
-    mean = max(mean_luma(rgb_hwc), DARKEST)
+    mean = max(mean_luma(rgb_hwc), LEAST_LUMA)
     if mean >= WELL_LIT:
         return rgb_hwc
     exponent = max(STEEPEST, math.log(WELL_LIT) / math.log(mean))

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 from services.preprocess.light.brighten import METHODS, Brighten
 from services.preprocess.light.luminance import light, mean_luma
 from shared.jobs import Enhance

@@ -5,13 +5,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 from shared.colours import LUMA
 
 LUMA_OF_BYTES: Final = np.array(LUMA, dtype=np.float32) / 255
 """Luma from 0 to 1 is the sum of red, green and blue, as bytes, times these."""
 
-DARKEST: Final = 1 / 255
+LEAST_LUMA: Final = 1 / 255
 """The least luma above black."""
 
 BLOCKS: Final = 12

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from services.preprocess.faces.regions import Pixels
+from services.preprocess.arrays import Pixels
 from shared.colours import LUMA
 from shared.enlighteners import GENERATOR, STRIDE, read
 from shared.errors import ModelContractMismatch
@@ -24,13 +24,14 @@ SHIPPED: Final = Path(__file__).parent
 LONGEST_SIDE_PX: Final = 160
 """Of the frame that the generator sees."""
 
-SMOOTH_PX: Final = 21
+FACE_PX: Final = 21
 """Side of the square of the reduced frame whose mean stands for its middle: about a face, so that a face's own shades are kept."""
 
 MOST: Final = 60.0
 """The largest factor on the odds of luma: what nothing can be seen in stays as it is, instead of becoming noise."""
 
-DARKEST: Final = 1 / 255
+LEAST_LUMA: Final = 1 / 255
+"""The nearest that luma comes to black, and to white: the odds of either would be without end."""
 
 
 class Brightener:
@@ -88,12 +89,12 @@ def luma(pictures: Tensor) -> Tensor:
 
 def smooth(lumas: Tensor) -> Tensor:
     """The mean around each place; at the edges, of what there is."""
-    for sides in ((SMOOTH_PX, 1), (1, SMOOTH_PX)):  # one direction after the other gives the same mean for a tenth of the work
+    for sides in ((FACE_PX, 1), (1, FACE_PX)):  # one direction after the other gives the same mean for a tenth of the work
         padding = (sides[0] // 2, sides[1] // 2)
         lumas = nn.functional.avg_pool2d(lumas, sides, stride=1, padding=padding, count_include_pad=False)
     return lumas
 
 
 def odds(lumas: Tensor) -> Tensor:
-    known = lumas.clamp(DARKEST, 1 - DARKEST)
+    known = lumas.clamp(LEAST_LUMA, 1 - LEAST_LUMA)
     return known / (1 - known)
