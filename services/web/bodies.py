@@ -6,10 +6,15 @@ Starlette has a middleware for the size; it answers in plain text, where ours ar
 import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODILESS: Final = frozenset({"GET", "HEAD"})
+"""No route reads what comes with these. Whoever streams an answer drops it while listening for the client to go away, when it is too late
+for another answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +37,7 @@ class BodyLimit:
         self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(self._bodies.under):
+        if scope["type"] != "http" or scope["method"] in BODILESS or not scope["path"].startswith(self._bodies.under):
             await self._app(scope, receive, send)
             return
         body = Body(receive, announced=int(Headers(scope=scope).get("content-length", 0)), bodies=self._bodies)

@@ -288,3 +288,23 @@ def test_metrics_carry_the_services_name(http: httpx.Client, registry: Collector
     http.get("/v1/kept")
     text = generate_latest(registry).decode()
     assert 'mien_pot_requests_total{method="GET",route="/v1/kept",status="200"}' in text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 5000\r\n\r\n",
+        b"Content-Length: 500\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n7d0\r\n" + b"x" * 2000 + b"\r\n",
+    ],
+    ids=["announced", "never sent", "oversized"],
+)
+def test_a_stream_goes_on_when_its_client_sends_what_nobody_reads(
+    service: Listening, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(b"GET /v1/drops HTTP/1.1\r\nHost: pot\r\n" + body)
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"drop") == 3
+    assert [line for line in caplog.records if line.exc_info or line.levelno >= logging.ERROR] == []
