@@ -15,7 +15,7 @@ from shared.errors import InferenceUnavailable, StorageError
 from shared.jobs import Failure, JobState, Timings
 from shared.queue import Beat, Lease, WorkerQueue
 from shared.redis_users import USERS, url_of
-from tests.conftest import HOST, RedisServer
+from tests.conftest import HOST, RedisServer, missing
 from tests.shared.conftest import Gateway, claimed, new_job
 
 HOUR_S = 3600
@@ -28,9 +28,7 @@ Jump = Callable[[int], None]
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("another program's clock is set by a library that takes a C compiler to make")
+    compiler = shutil.which("cc") or missing("no C compiler to make what sets another program's clock: install Debian's gcc and libc6-dev")
     library = tmp_path_factory.mktemp("clock") / "shift.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SHIFT, "-ldl"], check=True)
     return library
