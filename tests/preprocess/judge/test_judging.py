@@ -124,7 +124,7 @@ def test_whoever_sends_more_than_the_model_takes_waits_himself(gate: Event, face
         send(running, frames=4 * MOST_WAITING, faces=faces, ask=look)
         running.finish(duration_ms=125 * 4 * MOST_WAITING, ask=go_on)
         assert running.frames_judged == 4 * MOST_WAITING
-    assert bool(held) == (faces > 0)
+    assert held or not faces, "a frame without faces may wait for the thread, too, though never for the model"
     assert all(MOST_WAITING < size <= MOST_WAITING + GROUP + 32 for size in held)
 
 
