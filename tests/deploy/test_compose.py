@@ -140,7 +140,7 @@ def test_redis_is_reached_by_its_clients_and_triton_by_who_publishes_and_its_doo
 def test_the_door_is_where_its_clients_and_its_own_container_look_for_it() -> None:
     assert SERVICES["gateway"]["environment"]["MIEN_TRITON_HTTP"] == "http://triton-door:8000"
     assert SERVICES["preprocess"]["environment"]["MIEN_TRITON_GRPC"] == "triton-door:8001"
-    assert {address.rpartition(":")[2] for address in re.findall(r"-([\w.]*:\d+)}", DOOR)} == {"8000", "8001", "8404"}
+    assert {address.rpartition(":")[2] for address in re.findall(r"-([\w.]*:\d+)}", DOOR)} == {"8000", "8001", "8002", "8404"}
     assert set(re.findall(r"/dev/tcp/([\d.]+)/(\d+)", SERVICES["triton-door"]["healthcheck"]["test"][-1])) == {("127.0.0.1", "8404")}
     assert "COPY --chmod=755 deploy/compose/door.cfg /etc/mien/door.cfg" in stage("triton-door")
     assert "STOPSIGNAL SIGUSR1" in stage("triton-door"), "any other signal cuts off what is under way"

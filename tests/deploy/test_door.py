@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -97,6 +99,8 @@ class Door:
     """http://host:port"""
     grpc: str
     """host:port"""
+    metrics: str
+    """http://host:port"""
     process: "subprocess.Popen[bytes]"
 
 
@@ -109,17 +113,22 @@ def open_door() -> OpenDoor:
     program = shutil.which("haproxy") or missing("no haproxy: install Debian's haproxy")
 
     @contextmanager
-    def opened(*, http: str, grpc: str) -> Iterator[Door]:
-        ports = {name: f"127.0.0.1:{free_port()}" for name in ("DOOR_HTTP", "DOOR_GRPC", "DOOR_ALIVE")}
-        environment = {**os.environ, **ports, "TRITON_HTTP": http, "TRITON_GRPC": grpc}
+    def opened(*, http: str, grpc: str, metrics: str) -> Iterator[Door]:
+        ports = {name: f"127.0.0.1:{free_port()}" for name in ("DOOR_HTTP", "DOOR_GRPC", "DOOR_METRICS", "DOOR_ALIVE")}
+        environment = {**os.environ, **ports, "TRITON_HTTP": http, "TRITON_GRPC": grpc, "TRITON_METRICS": metrics}
         with subprocess.Popen([program, "-db", "-f", str(CONFIG)], env=environment) as process:
             try:
                 wait_until_open(f"http://{ports['DOOR_ALIVE']}/alive", process)
-                yield Door(http=f"http://{ports['DOOR_HTTP']}", grpc=ports["DOOR_GRPC"], process=process)
+                urls = {name: f"http://{ports[f'DOOR_{name.upper()}']}" for name in ("http", "metrics")}
+                yield Door(**urls, grpc=ports["DOOR_GRPC"], process=process)
             finally:
                 process.kill()
 
     return opened
+
+
+def address(url: str) -> str:
+    return url.removeprefix("http://")
 
 
 def wait_until_open(url: str, process: "subprocess.Popen[bytes]") -> None:
@@ -136,7 +145,7 @@ def wait_until_open(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 @pytest.fixture(scope="module")
 def door(open_door: OpenDoor, triton: Triton) -> Iterator[Door]:
-    with open_door(http=triton.http.removeprefix("http://"), grpc=triton.grpc) as opened:
+    with open_door(http=address(triton.http), grpc=triton.grpc, metrics=address(triton.metrics)) as opened:
         yield opened
 
 
@@ -192,6 +201,13 @@ def test_health_passes(door: Door) -> None:
         assert client.is_server_ready()
 
 
+def test_figures_pass_and_nothing_beside_them(door: Door) -> None:
+    assert "nv_inference_count" in raw(door.metrics, "GET", "/metrics").text
+    for method, path in [("POST", "/metrics"), ("GET", "/"), ("GET", "/metrics/"), *REFUSED_HTTP]:
+        if (method, path) != ("GET", "/metrics"):
+            assert raw(door.metrics, method, path).status_code == httpx.codes.FORBIDDEN
+
+
 # --- what does not ----------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +245,41 @@ def test_no_upgrade_makes_a_tunnel(door: Door) -> None:
         assert httpx.get(f"{door.http}/v2/health/live", headers=upgrade).status_code == httpx.codes.FORBIDDEN
 
 
+UNLOADS: Final = f"POST /v2/repository/models/{MODEL}/unload HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (UNLOADS.replace(" /v2", " http://x/v2"), 403),
+        (f"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: {len(UNLOADS)}\r\n\r\n{UNLOADS}", 400),
+        (
+            "GET /v2/health/live HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            f"Content-Length: {len(UNLOADS) + 5}\r\n\r\n0\r\n\r\n{UNLOADS}",
+            200,
+        ),
+    ],
+    ids=["an absolute address", "two lengths", "a length and chunks"],
+)
+def test_no_way_of_writing_a_request_hides_another(door: Door, triton: Triton, sent: str, status: int) -> None:
+    host, _, port = address(door.http).rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(sent.encode())
+        connection.shutdown(socket.SHUT_WR)
+        answers = connection.makefile("rb").read()
+    first, *others = map(int, re.findall(rb"HTTP/1.1 (\d{3}) ", answers))
+    assert first == status
+    assert set(others) <= {403}
+    assert triton.is_ready(MODEL)
+
+
+@pytest.mark.parametrize("path", ["/inference.GRPCInferenceService/RepositoryIndex", "/v2/repository/index"])
+def test_speaking_http_2_where_http_1_is_expected_opens_nothing(door: Door, path: str) -> None:
+    with grpc.insecure_channel(address(door.http)) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(path)(b"", timeout=30)
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
 def test_what_was_refused_has_changed_nothing(door: Door, triton: Triton) -> None:
     test_control_is_refused_over_http(door, "POST", f"/v2/repository/models/{MODEL}/unload")
     assert triton.is_ready(MODEL)
@@ -238,7 +289,7 @@ def test_what_was_refused_has_changed_nothing(door: Door, triton: Triton) -> Non
 
 
 def test_without_triton_the_worker_hears_that_it_is_away(open_door: OpenDoor, release: Release) -> None:
-    nobody = {"http": f"127.0.0.1:{free_port()}", "grpc": f"127.0.0.1:{free_port()}"}
+    nobody = {"http": f"127.0.0.1:{free_port()}", "grpc": f"127.0.0.1:{free_port()}", "metrics": f"127.0.0.1:{free_port()}"}
     with open_door(**nobody) as door, Classifier(url=door.grpc) as classifier:
         assert not classifier.ready(release)
         with pytest.raises(InferenceUnavailable):

@@ -210,6 +210,7 @@ for call in (
         refused.append(error.status())
 assert refused == ["StatusCode.PERMISSION_DENIED"] * 8, refused
 assert client.is_server_ready()
+assert b"nv_inference" in urllib.request.urlopen("http://triton-door:8002/metrics", timeout=10).read()
 for host in ("triton", "triton-cpu", sys.argv[1]):
     for port in (8000, 8001, 8002):
         try:
