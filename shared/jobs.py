@@ -50,8 +50,8 @@ def _written_out(value: object) -> object:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-Consent = Annotated[bool, Field(strict=True, examples=[False]), BeforeValidator(_written_out)]
-"""`true` or `false`, as JSON or as the word: nobody's agreement is read into a `1` or an `on`."""
+Yes = Annotated[bool, Field(strict=True, examples=[False]), BeforeValidator(_written_out)]
+"""`true` or `false`, as JSON or as the word: nobody's yes is read into a `1` or an `on`."""
 
 
 class Enhance(StrEnum):
@@ -89,12 +89,12 @@ class Options(Contract):
     """Whether dark pictures are brightened."""
     model_version: Annotated[int | None, Field(ge=1, le=999_999, examples=[None, 2])] = None
     """The release that judges; null for the one that is the champion when the analysis starts."""
-    training_consent: Consent = False
+    training_consent: Yes = False
     """Whether the people shown have agreed that faces cut from this video are used, without labels, to train later models. Without
     a yes they never are, and an analysis that is deleted is in no training data that is gathered from then on."""
-    keep_video: Consent = False
+    keep_video: Yes = False
     """Whether the video is kept for as long as the result: 7 days, or until the analysis is deleted. Without a yes it is deleted within
-    5 minutes of the end, unless `training_consent` takes it."""
+    5 minutes of the end, unless `training_consent` keeps it."""
 
     @field_validator("end_ms")  # and not of the whole: the error names the field
     @classmethod
