@@ -200,7 +200,7 @@ class Job(Contract):
     failure: Failure | None = None
     """Only of a failed job."""
     cancel_requested: bool = False
-    """A running job stops at its next frame."""
+    """A running job stops within seconds."""
 
     @model_validator(mode="before")
     @classmethod
