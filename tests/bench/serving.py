@@ -1,12 +1,13 @@
 """Frames per second from upload to result, beside what one writes first and beside the package `fer`, all on the same clips by turns."""
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from deploy.stack import newest_release
+from services.preprocess.faces.search import smallest_face_px
 from tests.bench import rivals
 from tests.bench.clips import repeated
 from tests.bench.detection import make_crowd
@@ -24,6 +25,8 @@ PACES: Final = {"every frame": EVERY_FRAME, "8 samples/s": DEFAULT}
 
 MIEN: Final = "mien"
 PLAIN: Final = "facenet-pytorch and eager model per face"
+ALIKE: Final = f"{PLAIN}, of Mien's smallest face"
+"""The same work: what is faster then is not so because it looks for less."""
 FER: Final = "fer 25.10.3 with MTCNN"
 AIMS: Final = {PLAIN: 5.0, FER: 2.0}
 
@@ -36,7 +39,11 @@ def run(home: Path, video: Path) -> list[Figure]:
     clips = {name: repeated(clip, home / f"{name}.mp4", seconds=SECONDS) for name, clip in (("clip", video), ("crowd", crowd))}
     with ExitStack() as opened:
         mien = opened.enter_context(road(home / "stack"))
-        ways: dict[str, Rival] = {MIEN: of_mien(mien), PLAIN: rivals.plain_way(newest_release())}
+        ways: dict[str, Rival] = {
+            MIEN: of_mien(mien),
+            PLAIN: rivals.plain_way(newest_release()),
+            ALIKE: rivals.plain_way(newest_release(), min_face_px=smallest_face_px),
+        }
         missing = list(with_fer(ways, opened, clips["clip"]))
         return missing + [
             line
@@ -70,8 +77,12 @@ def by_turns(ways: Mapping[str, Rival], clip: Path, *, fps: float) -> dict[str, 
 def figures(about: str, measured: Mapping[str, list[float]]) -> Iterator[Figure]:
     for name, paces in measured.items():
         yield Figure(bench="serving", name=f"{about}: {name}", value=statistics.median(paces), unit="frames/s")
-    for rival, aim in AIMS.items():
-        if rival in measured:
-            ratio = statistics.median(ours / theirs for ours, theirs in zip(measured[MIEN], measured[rival], strict=True))
-            name = f"{about}: over {rival}"
-            yield Figure(bench="serving", name=name, value=ratio, unit="x", aim=f"at least {aim:g}", reached=ratio >= aim)
+    for rival in [name for name in measured if name != MIEN]:
+        yield lead(f"{about}: over {rival}", measured[MIEN], measured[rival], aim=AIMS.get(rival))
+
+
+def lead(name: str, ours: Sequence[float], theirs: Sequence[float], *, aim: float | None) -> Figure:
+    ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    if aim is None:
+        return Figure(bench="serving", name=name, value=ratio, unit="x")
+    return Figure(bench="serving", name=name, value=ratio, unit="x", aim=f"at least {aim:g}", reached=ratio >= aim)
