@@ -29,15 +29,16 @@ def raw(redis_url: str) -> Iterator[redis.Redis]:
 
 def later(raw: redis.Redis, gateway: Gateway, ms: int) -> None:
     """Let time go by: every moment that is written down, in Redis, in records and on files, lies that much further back."""
-    for key in ("mien:ended", "mien:expires"):
-        for member, at in raw.zrange(key, 0, -1, withscores=True):
-            raw.zadd(key, {member: at - ms})
     for record in raw.keys("mien:job:*"):
         if raw.hget(record, "ended_ms"):
             raw.hincrby(record, "ended_ms", -ms)
     for path in gateway.data.rglob("*"):
         at = path.stat().st_mtime - ms / 1000
         os.utime(path, (at, at))
+    # Last, since from here on upkeep that is at it acts on it.
+    for key in ("mien:ended", "mien:expires"):
+        for member, at in raw.zrange(key, 0, -1, withscores=True):
+            raw.zadd(key, {member: at - ms})
 
 
 def tended(gateway: Gateway, raw: redis.Redis, until: Callable[[], bool]) -> bool:
@@ -87,10 +88,10 @@ def ended_by_tus(gateway: Gateway, **options: str) -> str:
 
 def a_week_after_the_end(gateway: Gateway, raw: redis.Redis, job_id: str) -> None:
     """Of a job whose folder was tidied: the end that is written there lies back as far, too."""
-    later(raw, gateway, 7 * DAY_MS)
+    ended_ms = int(raw.hget(f"mien:job:{job_id}", "ended_ms") or 0)
     end = gateway.data / "analyses" / job_id / "end.json"
-    written = str(raw.hget(f"mien:job:{job_id}", "ended_ms"))
-    end.write_text(end.read_text().replace(str(int(written) + 7 * DAY_MS), written))
+    end.write_text(end.read_text().replace(str(ended_ms), str(ended_ms - 7 * DAY_MS)))
+    later(raw, gateway, 7 * DAY_MS)
 
 
 def names(gateway: Gateway, job_id: str) -> set[str]:
