@@ -267,8 +267,8 @@ compose build
 say "bringing the stack up"
 compose up -d
 key=$(compose run --rm --no-deps -T api-keys cat /first-api-key/key)
-[ "$(curl --silent --output /dev/null --write-out '%{http_code}' "$url/v1/analyses")" = 401 ] || fail "the gateway asks for no key"
 wait_for 300 "a ready stack" is_ready
+[ "$(curl --silent --output /dev/null --write-out '%{http_code}' "$url/v1/analyses")" = 401 ] || fail "the gateway asks for no key"
 expect_hardened
 expect_signed
 wait_for 120 "a health check of every server" all_are_healthy
