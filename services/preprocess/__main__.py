@@ -13,6 +13,7 @@ from prometheus_client import start_http_server
 from services.preprocess.analyze import analyze
 from services.preprocess.champion import Champion
 from services.preprocess.decode.limits import Limits
+from services.preprocess.decode.standby import Standby
 from services.preprocess.faces.search import FaceDetector
 from services.preprocess.judge.classifier import Classifier
 from services.preprocess.keeper import Keeper
@@ -63,6 +64,7 @@ def build(settings: Settings, tracing: Tracing) -> Worker:
             lowlight=Lowlight(),
             classifier=classifier,
             limits=Limits(max_duration_ms=round(settings.max_duration_s * 1000)),
+            standby=Standby(),
         ),
         keeper=Keeper(
             redis_url=settings.redis_url,

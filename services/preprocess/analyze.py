@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.preprocess.decode.decoding import decoded
 from services.preprocess.decode.limits import Limits
+from services.preprocess.decode.standby import Standby
 from services.preprocess.faces.search import FaceDetector
 from services.preprocess.frontend import FrontEnd
 from services.preprocess.judge.classifier import Classifier
@@ -32,6 +33,7 @@ def analyze(
     classifier: Classifier,
     listener: Listener,
     limits: Limits = Limits(),  # noqa: B008 -- frozen
+    standby: Standby | None = None,
 ) -> tuple[Result, Timings]:
     """Judge every face of a video. Memory does not grow with the video's pixels, only by one feature per face and frame, and its windows.
 
@@ -50,7 +52,15 @@ def analyze(
         progress = watch.progress(done=judging.frames_judged, expected=sightings.frames_sampled)
         listener.progress(progress.model_copy(update={"stage": Stage.CLASSIFYING}))
 
-    decoding = decoded(video, sample_fps=options.sample_fps, start_ms=options.start_ms, end_ms=options.end_ms, limits=limits, ask=analysing)
+    decoding = decoded(
+        video,
+        sample_fps=options.sample_fps,
+        start_ms=options.start_ms,
+        end_ms=options.end_ms,
+        limits=limits,
+        ask=analysing,
+        standby=standby,
+    )
     with watch.told_to(listener.stages), watch.opened("decode", decoding) as source, judging:
         promised = source.expected_frames
         for batch in front.batches(watch.timed("decode", source.frames())):

@@ -12,8 +12,9 @@ from typing import Any, Final
 from prometheus_client import start_http_server
 
 from services.preprocess.champion import Champion
-from services.preprocess.decode.decoding import DECODER, ROOT, decoded
+from services.preprocess.decode.decoding import decoded
 from services.preprocess.decode.limits import Limits
+from services.preprocess.decode.process import DECODER, ROOT
 from services.preprocess.keeper import Keeper
 from services.preprocess.settings import Settings
 from services.preprocess.worker import Worker

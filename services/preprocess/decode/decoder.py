@@ -1,13 +1,14 @@
-"""The process that decodes: one video, one pass, no way to anything else. Started by `decoding`, for one job.
+"""The process that decodes: one video, one pass, no way to anything else. Started by `decoding`, for one job, or before there is one.
 
-Standard input is the video, standard output the pipe to the worker. All that will ever be imported is imported before the cage closes,
-and the cage is closed before the first byte of the video is looked at.
+Standard input is the video, or a socket over which it comes; standard output is the pipe to the worker. All that will ever be imported
+is imported before the cage closes, and the cage is closed before the first byte of the video is looked at.
 """
 
 import importlib
 import os
 import pkgutil
 import queue
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ VIDEO: Final = 0
 ANSWERS: Final = 1
 ERRORS: Final = 2
 
+MOST_BYTES: Final = 1 << 16
+"""Of a request."""
+
 AHEAD_BYTES: Final = 64 << 20
 AHEAD_FRAMES: Final = 32
 """Frames that wait for the worker: whichever of the two is less, and one at least."""
@@ -35,7 +39,8 @@ LOOKS_AGAIN_S: Final = 0.5
 
 
 def main() -> None:
-    request = Request.model_validate_json(sys.argv[-1])
+    word = sys.argv[-1]
+    request = awaited(worker=int(word)) if word.isdigit() else Request.model_validate_json(word)
     sandbox.die_with(request.worker)
     pipe = os.fdopen(os.dup(ANSWERS), "wb")
     os.dup2(ERRORS, ANSWERS)  # whatever prints, it does not garble an answer
@@ -54,11 +59,29 @@ def main() -> None:
     os._exit(0)  # threads of a decoder that is stuck are nobody's to wait for
 
 
+def awaited(*, worker: int) -> Request:
+    """Be ready before there is a video: it comes with what is to be done with it, and takes its place on standard input."""
+    sandbox.die_with(worker)
+    import_all()
+    with socket.socket(fileno=os.dup(VIDEO)) as line:
+        word, descriptors, _, _ = socket.recv_fds(line, MOST_BYTES, 1)
+    if not descriptors:
+        os._exit(0)  # nobody needs it any more
+    os.dup2(descriptors[0], VIDEO)
+    os.close(descriptors[0])
+    return Request.model_validate_json(word)
+
+
+def import_all() -> None:
+    """PyAV imports its parts when a file asks for them, which is too late in a cage."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
 def enter(request: Request) -> bool:
     """Close the cage; False where there is none and the request can do without. Raises DecoderUnavailable."""
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if not module.name.endswith("__main__"):  # PyAV imports its parts when a file asks for them
-            importlib.import_module(module.name)
+    import_all()
     limits = request.limits
     sandbox.limit(memory_bytes=limits.memory_bytes, cpu_s=limits.cpu_s)
     try:

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,21 +19,15 @@ from typing import BinaryIO, Final, cast
 from services.preprocess.asking import Ask, nobody
 from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.limits import Limits, most_frames
+from services.preprocess.decode.process import DECODER, start
+from services.preprocess.decode.standby import Standby
 from services.preprocess.decode.wire import Ended, Failed, Garbled, Hearer, Opened, Request, Silent
 from shared.errors import DecodeCrashed, DecoderUnavailable, DecodeTimeout, MediaError, MienError, StorageError
 from shared.results import Media
 
-ROOT: Final = Path(__file__).parents[3]
-PROGRAM: Final = "import sys; sys.path.insert(0, sys.argv[1]); from services.preprocess.decode.decoder import main; main()"
-DECODER: Final = (sys.executable, "-I", "-c", PROGRAM, str(ROOT))
-ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-"""All of it. Address space is what is limited, and threads take it: numpy starts none, and those of the decoder share their heaps."""
-
 ENDS_WITHIN_S: Final = 2.0
 """How long a process whose pipe has ended may take to say how it ended."""
 LIMITS: Final = Limits()
-
-MEANT_FOR_THE_WORKER: Final = (signal.SIGTERM, signal.SIGINT)
 
 PIPE_BYTES: Final = 1 << 20
 """What Linux allows everybody."""
@@ -52,11 +45,13 @@ def decoded(
     limits: Limits = LIMITS,
     ask: Ask = nobody,
     decoder: Sequence[str] = DECODER,
+    standby: Standby | None = None,
 ) -> "Iterator[DecodedVideo]":
     """Open a video for one pass over the frames of `start_ms` <= time < `end_ms`. The first one has been decoded when this returns.
 
     `ask` is called about every second of waiting for the process, be it for the first frame; what it raises ends the wait.
-    `decoder` is the command that decodes; the request becomes its last argument.
+    `decoder` is the command that decodes; the request becomes its last argument. The process that `standby` has started before, if there
+    is one, takes its place, and the next one is started as this video ends.
 
     Raises any MediaError (see `video.open_video` and `video.Video.frames`), which `frames` may do too, and
         DecodeTimeout         it fell silent, or (`worked`) took more CPU time than the limit
@@ -66,7 +61,7 @@ def decoded(
         StorageError          the file cannot be read
     """
     request = Request(worker=os.getpid(), sample_fps=sample_fps, start_ms=start_ms, end_ms=end_ms, limits=limits)
-    with _opened(path) as video, _started([*decoder, request.model_dump_json()], video) as process:
+    with _opened(path) as video, _begun(decoder, request, video, standby) as process:
         yield DecodedVideo(_Conversation(process, limits, ask), request)
 
 
@@ -191,14 +186,9 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _started(command: Sequence[str], video: int) -> "Iterator[subprocess.Popen[bytes]]":
-    try:
-        with _deaf():
-            process = subprocess.Popen(
-                command, stdin=video, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, cwd="/", env=ENVIRONMENT, close_fds=True
-            )
-    except OSError as error:
-        raise DecoderUnavailable(error.strerror or str(error)) from error
+def _begun(command: Sequence[str], request: Request, video: int, standby: Standby | None) -> "Iterator[subprocess.Popen[bytes]]":
+    word = request.model_dump_json()
+    process = (standby.take(word, video) if standby else None) or start([*command, word], video)
     with process:  # closes the pipe and waits
         try:
             with suppress(OSError):  # where pipes are scarce, a small one does
@@ -206,17 +196,5 @@ def _started(command: Sequence[str], video: int) -> "Iterator[subprocess.Popen[b
             yield process
         finally:
             process.kill()
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold back, from this thread and for good from what it starts meanwhile, the signals that tell the worker to go.
-
-    They often reach all processes of a group. A decoder that went by itself, before the worker's grace is over, would count against the
-    file; it need not hear them, since it never outlives the worker.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, MEANT_FOR_THE_WORKER)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if standby:
+                standby.prepare()

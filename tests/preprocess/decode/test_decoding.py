@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 import pytest
 
-from services.preprocess.decode import decoding
 from services.preprocess.decode.decoding import decoded
 from services.preprocess.decode.limits import Limits
+from services.preprocess.decode.process import ENVIRONMENT
 from services.preprocess.decode.video import open_video
 from shared.errors import (
     DecodeCrashed,
@@ -154,7 +154,7 @@ def test_it_has_two_files_and_no_secret(clips, monkeypatch):
     with decoded(clips.write(frames=200), sample_fps=60) as video:
         next(video.frames())
         child = the_decoder()
-        assert child.environ().keys() <= {*decoding.ENVIRONMENT, "LC_CTYPE"}
+        assert child.environ().keys() <= {*ENVIRONMENT, "LC_CTYPE"}
         assert child.cwd() == "/"
         open_files = {link.readlink().name.partition(":")[0] for link in Path(f"/proc/{child.pid}/fd").iterdir()}
         assert open_files == {"clip.mp4", "pipe", "null"}

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.preprocess.decode.decoding import ENVIRONMENT, decoded
+from services.preprocess.decode.decoding import decoded
 from services.preprocess.decode.limits import Limits
+from services.preprocess.decode.process import ENVIRONMENT
 
 ROOT = Path(__file__).parents[3]
 
