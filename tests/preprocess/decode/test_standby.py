@@ -27,11 +27,14 @@ def standby():
     assert ({child.pid for child in me.children()}, me.num_fds()) == before
 
 
-def decoders() -> set[int]:
-    return {each.pid for each in psutil.Process().children() if "services.preprocess.decode.decoder" in " ".join(each.cmdline())}
+@pytest.fixture
+def decoders():
+    """The processes that decode now, those included that have said all and wait to be let go."""
+    before = {child.pid for child in psutil.Process().children()}
+    return lambda: {child.pid for child in psutil.Process().children()} - before
 
 
-def test_each_video_has_a_decoder_of_its_own_which_was_there_before(clips, standby):
+def test_each_video_has_a_decoder_of_its_own_which_was_there_before(clips, decoders, standby):
     path = clips.write(frames=40)
     with decoded(path, sample_fps=60) as video:
         expected = list(video.frames())
@@ -54,7 +57,7 @@ def test_the_part_that_is_asked_for_is_told_to_it(clips, standby):
         assert [frame.pts_ms for frame in video.frames()] == [400, 600, 800, 1000]
 
 
-def test_it_is_caged_and_holds_two_files_as_any_other(clips, standby, monkeypatch):
+def test_it_is_caged_and_holds_two_files_as_any_other(clips, decoders, standby, monkeypatch):
     monkeypatch.setenv("MIEN_REDIS_URL", "redis://:secret@host")
     standby.prepare()
     (pid,) = decoders()
@@ -68,7 +71,7 @@ def test_it_is_caged_and_holds_two_files_as_any_other(clips, standby, monkeypatc
         assert "NoNewPrivs:\t1" in status
 
 
-def test_one_that_died_while_it_waited_is_replaced(clips, standby):
+def test_one_that_died_while_it_waited_is_replaced(clips, decoders, standby):
     standby.prepare()
     (pid,) = decoders()
     psutil.Process(pid).kill()
