@@ -39,6 +39,7 @@ LOOKS_AGAIN_S: Final = 0.5
 
 
 def main() -> None:
+    import_all()
     word = sys.argv[-1]
     request = awaited(worker=int(word)) if word.isdigit() else Request.model_validate_json(word)
     sandbox.die_with(request.worker)
@@ -62,7 +63,6 @@ def main() -> None:
 def awaited(*, worker: int) -> Request:
     """Be ready before there is a video: it comes with what is to be done with it, and takes its place on standard input."""
     sandbox.die_with(worker)
-    import_all()
     with socket.socket(fileno=os.dup(VIDEO)) as line:
         word, descriptors, _, _ = socket.recv_fds(line, MOST_BYTES, 1)
     if not descriptors:
@@ -81,7 +81,6 @@ def import_all() -> None:
 
 def enter(request: Request) -> bool:
     """Close the cage; False where there is none and the request can do without. Raises DecoderUnavailable."""
-    import_all()
     limits = request.limits
     sandbox.limit(memory_bytes=limits.memory_bytes, cpu_s=limits.cpu_s)
     try:

@@ -9,15 +9,11 @@ import os
 import socket
 import subprocess
 from collections.abc import Sequence
-from typing import Final
 
 from services.preprocess.decode.process import DECODER, start
 from shared.errors import DecoderUnavailable
 
 log = logging.getLogger(__name__)
-
-GIVEN_UP_S: Final = 5.0
-"""How long a process that was killed may take to be gone."""
 
 
 class Standby:
@@ -31,13 +27,17 @@ class Standby:
         """Start one, unless one waits. Where none can be started, `take` gives none, and whoever then starts one learns why."""
         if self._waiting is not None:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            self._missed(error.strerror or str(error))
+            return
         with theirs:
             try:
                 self._waiting = start([*self._decoder, str(os.getpid())], theirs.fileno()), ours
             except DecoderUnavailable as error:
                 ours.close()
-                log.warning("no decoder waits for the next video", extra={"reason": error.detail})
+                self._missed(error.detail)
 
     def take(self, request: str, video: int) -> "subprocess.Popen[bytes] | None":
         """The decoder that waits, with the video and what is to be done handed over. None where there is none, or it has died."""
@@ -59,8 +59,10 @@ class Standby:
             line.close()
             end(process)
 
+    def _missed(self, reason: str) -> None:
+        log.warning("no decoder waits for the next video", extra={"reason": reason})
+
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    with process:
+    with process:  # closes the pipe and waits
         process.kill()
-        process.wait(GIVEN_UP_S)

@@ -1,7 +1,10 @@
 """A decoder that was started before there was a video: as good, as caged and as mortal as one that was not."""
 
+import os
+import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +95,24 @@ def test_after_a_bad_file_the_next_one_is_as_good(clips, standby):
 def test_where_none_can_be_started_one_is_started_when_it_is_needed(clips, caplog):
     standby = Standby(("/no/such/program",))
     standby.prepare()
+    assert [record.message for record in caplog.records] == ["no decoder waits for the next video"]
+    with decoded(clips.write(frames=5), sample_fps=60, standby=standby) as video:
+        assert len(list(video.frames())) == 5
+
+
+def test_where_descriptors_are_scarce_none_waits_and_no_video_suffers(clips, standby, caplog):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 8, most[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        standby.prepare()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        for descriptor in taken:
+            os.close(descriptor)
     assert [record.message for record in caplog.records] == ["no decoder waits for the next video"]
     with decoded(clips.write(frames=5), sample_fps=60, standby=standby) as video:
         assert len(list(video.frames())) == 5
