@@ -6,12 +6,10 @@ from typing import Final
 from PIL import Image, ImageOps
 
 from shared.errors import PictureUnreadable
+from shared.pixels import MAX_PIXELS
 
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What data sets are made of; Pillow knows dozens more, most of them seldom fuzzed."""
-
-MAX_PIXELS: Final = 4096 * 2176
-"""Of a picture: as many as a frame of a video may have."""
 
 
 def rgb_picture(content: bytes) -> Image.Image:

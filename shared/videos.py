@@ -156,7 +156,7 @@ class Videos:
     def begin_windows(self, job_id: str, attempt: int) -> None:
         """Drop what another start of this attempt, or an earlier attempt, has shown. Raises MediaMissing when the analysis was deleted."""
         with storage_errors():
-            for path in (self._analyses / job_id).glob("windows-*.jsonl"):
+            for path in self._shown(job_id):
                 path.unlink(missing_ok=True)
         self.add_windows(job_id, attempt, ())
 
@@ -178,12 +178,12 @@ class Videos:
     def windows_bytes(self, job_id: str) -> int:
         """Size of what attempts have shown so far: it differs when there is more to read."""
         with storage_errors():
-            return sum(path.stat().st_size for path in (self._analyses / job_id).glob("windows-*.jsonl") if path.is_file())
+            return sum(path.stat().st_size for path in self._shown(job_id) if path.is_file())
 
     def attempts(self, job_id: str) -> int:
         """The last attempt that has begun to show windows, which is about the first thing that one does; 0 when none has."""
         with storage_errors():
-            return max((int(path.stem.removeprefix("windows-")) for path in (self._analyses / job_id).glob("windows-*.jsonl")), default=0)
+            return max((int(path.stem.removeprefix("windows-")) for path in self._shown(job_id)), default=0)
 
     def write_result(self, result: Result, attempt: str = "") -> None:
         """Make an attempt's result durable; `attempt` is its lease's token. Raises MediaMissing when the analysis was deleted meanwhile."""
@@ -252,6 +252,10 @@ class Videos:
 
     def _windows(self, job_id: str, attempt: int) -> Path:
         return self._analyses / job_id / f"windows-{attempt}.jsonl"
+
+    def _shown(self, job_id: str) -> Iterator[Path]:
+        """The windows of every attempt."""
+        return (self._analyses / job_id).glob("windows-*.jsonl")
 
     def _result(self, job_id: str, attempt: str) -> Path:
         return self._analyses / job_id / result_name(attempt)

@@ -28,6 +28,17 @@ def _ordinary_priority() -> Iterator[None]:
     assert os.sched_getscheduler(0) == before
 
 
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """On a busy machine two threads wait for each other most of the time: MTCNN then takes several times as long."""
+    import torch  # late: most tests need none, and it takes seconds
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class RedisServer:
     """A redis-server that keeps everything on disk, so that it may be killed and started again."""
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shared.colours import LUMA
 from shared.errors import PlanImpossible
+from shared.pixels import LUMA
 from shared.releases import MANIFEST, WEIGHTS, DataSet, Release, file_sha256
 from shared.videos import storage_errors, write_durably
 from training.card import CARD, render

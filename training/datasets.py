@@ -11,10 +11,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from shared.colours import LUMA
 from shared.crops import FRAMES, SAMPLES, STORE, Sample, Store, read_samples
 from shared.errors import ClassMissing, DataUnusable, LabelUnknown, SubjectsLeak
 from shared.expressions import LABELS, REGIONS
+from shared.pixels import LUMA
 from shared.releases import PREPROCESS_VERSION, file_sha256
 from shared.videos import storage_errors
 

@@ -6,6 +6,7 @@ Each way of brightening follows serving's rule of what is dark; `none` brightens
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from services.preprocess.asking import nobody
 from services.preprocess.faces.search import FaceDetector
 from services.preprocess.frontend import FrontEnd
 from services.preprocess.judge.judging import Judging
@@ -63,13 +64,9 @@ def judged(wall: Wall, lowlight: Lowlight, *, detector: FaceDetector, classifier
     with Judging(release=release, classifier=classifier, sightings=sightings, watch=watch) as judging:
         for batch in front.batches(wall.frames):
             for frame, crops in zip(batch.frames, front.crops(batch), strict=True):
-                judging.send(crops, pts_ms=frame.pts_ms, ask=nobody_asks)
-        _, tracks = judging.finish(duration_ms=SAMPLES * STEP_MS, ask=nobody_asks)
+                judging.send(crops, pts_ms=frame.pts_ms, ask=nobody)
+        _, tracks = judging.finish(duration_ms=SAMPLES * STEP_MS, ask=nobody)
     return tracks
-
-
-def nobody_asks() -> None:
-    """A bench is not canceled."""
 
 
 def picture_of(track: Track, wall: Wall) -> int | None:

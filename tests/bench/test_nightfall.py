@@ -1,14 +1,12 @@
 """What the bench of faces in the dark rests on: whose faces they are, where they hang, and how far a share may be off."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
-import torch
 from PIL import Image
 from skimage.data import astronaut
 
@@ -31,15 +29,6 @@ FACE = astronaut()[10:200, 130:320]
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
     return InProcess(write_random_release(tmp_path_factory.mktemp("releases") / "000001"))
-
-
-@pytest.fixture
-def one_torch_thread() -> Iterator[None]:
-    """On a busy machine two threads wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def faces_of(subjects: int, *, rgb_hwc: Pixels = FACE) -> list[Labelled]:

@@ -2,20 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from deploy.clip import make_clip
 from services.preprocess.decode.video import open_video
 from services.preprocess.faces.search import FaceDetector
-
-
-@pytest.fixture
-def one_torch_thread():
-    """On a busy machine two threads wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_torch_thread")

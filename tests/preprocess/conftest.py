@@ -1,7 +1,7 @@
 """Clips made on the spot, in which every frame says its own number, so that a test knows exactly which frames came out."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
@@ -10,7 +10,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from services.preprocess.harvest.adapters import Choices, harvest
@@ -135,15 +134,6 @@ def coded_picture() -> Callable[[int], np.ndarray]:
 @pytest.fixture(scope="session")
 def number_of() -> Callable[[np.ndarray], int]:
     return decoded
-
-
-@pytest.fixture
-def one_torch_thread() -> Iterator[None]:
-    """On a busy machine two threads wait for each other most of the time: MTCNN then takes several times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from shared.colours import LUMA
 from shared.errors import DataUnusable, PictureUnreadable
 from shared.pictures import rgb_picture
+from shared.pixels import LUMA
 from shared.releases import DataSet, file_sha256
 from training.enlighten.darkness import Darkness, darkened
 from training.enlighten.settings import Settings

@@ -8,8 +8,8 @@ picture (B, 3, H, W) from -1 to 1, attention = 1 - luma
 import torch
 from torch import Tensor, nn
 
-from shared.colours import LUMA
 from shared.enlighteners import STRIDE
+from shared.pixels import LUMA
 
 STAGE_CHANNELS = (32, 64, 128, 256, 512)
 DISCRIMINATOR_CHANNELS = 64

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from shared.jobs import Contract
+from shared.pixels import MAX_PIXELS
 
-MAX_PIXELS: Final = 4096 * 2176
 MAX_SIDE: Final = 8192
 MAX_DURATION_MS: Final = 30 * 60 * 1000
 FRAMES_PER_SECOND: Final = 60

@@ -22,7 +22,7 @@ from services.preprocess.decode.clock import MS, Sampler
 from services.preprocess.decode.containers import open_container, reason
 from services.preprocess.decode.frames import Frame
 from services.preprocess.decode.interlacing import deinterlaced
-from services.preprocess.decode.limits import MAX_DURATION_MS, MAX_PIXELS, Limits, most_frames
+from services.preprocess.decode.limits import MAX_DURATION_MS, Limits, most_frames
 from services.preprocess.decode.picture import Geometry, hdr_curve
 from services.preprocess.decode.pictures import Pictures, Timed
 from services.preprocess.decode.streams import codec_name, main_stream, promised_ms, video_streams
@@ -35,6 +35,7 @@ from shared.errors import (
     MediaRangeEmpty,
     StorageError,
 )
+from shared.pixels import MAX_PIXELS
 from shared.results import Media
 
 IO_TIMEOUT_S: Final = 30.0

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.preprocess.arrays import Pixels
-from shared.colours import LUMA
+from shared.pixels import LUMA
 
 LUMA_OF_BYTES: Final = np.array(LUMA, dtype=np.float32) / 255
 """Luma from 0 to 1 is the sum of red, green and blue, as bytes, times these."""

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from services.preprocess.arrays import Pixels
-from shared.colours import LUMA
 from shared.enlighteners import GENERATOR, STRIDE, read
 from shared.errors import ModelContractMismatch
+from shared.pixels import LUMA
 
 SHIPPED: Final = Path(__file__).parent
 
