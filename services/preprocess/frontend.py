@@ -102,7 +102,7 @@ class FrontEnd:
 
     def _ready(self, frame: Frame) -> ReadyFrame:
         with self._watch("enhance"):
-            (bright,) = self._brightening.frames([frame.rgb_hwc])
+            bright = self._brightening.frame(frame.rgb_hwc)
         return ReadyFrame(pts_ms=frame.pts_ms, rgb_hwc=bright, brightened=bright is not frame.rgb_hwc)
 
     def _brightened(self, frame: ReadyFrame, seen: Seen) -> Pixels:

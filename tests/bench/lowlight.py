@@ -69,7 +69,8 @@ def of_frames(video: Path) -> Iterator[Figure]:
     for method in METHODS:
         yield figure(f"{method}: time per dark frame over detection's", cost(method, frames, find))
         for exposure in EXPOSURES:
-            brightened = Lowlight(method=method).brightening(Enhance.AUTO).frames(in_the_dark(frames, exposure))
+            brightening = Lowlight(method=method).brightening(Enhance.AUTO)
+            brightened = [brightening.frame(frame) for frame in in_the_dark(frames, exposure)]
             yield figure(f"{method}: recall at {named(exposure)}", recall(find(brightened), lit))
 
 
@@ -80,7 +81,7 @@ def some_frames(video: Path) -> list[Pixels]:
 
 
 def rule_cost(frames: Sequence[Pixels], find: Find) -> Iterator[tuple[str, float]]:
-    looked = [seconds(partial(Lowlight(method="gamma").brightening(Enhance.AUTO).frames, [frame])) for frame in frames]
+    looked = [seconds(partial(Lowlight(method="gamma").brightening(Enhance.AUTO).frame, frame)) for frame in frames]
     found = [seconds(partial(find, [frame])) for frame in frames]
     yield ", over detection's", statistics.median(looked) / statistics.median(found)
     yield ", in milliseconds", statistics.median(looked) * 1000
@@ -90,8 +91,8 @@ def cost(method: str, frames: Sequence[Pixels], find: Find) -> float:
     """The median over frames of what brightening a frame takes, over what finding its faces takes right afterwards."""
     always = Lowlight(method=method).brightening(Enhance.ALWAYS)
     dark = in_the_dark(frames, EXPOSURES[1])
-    always.frames(dark[:1])
-    return statistics.median(seconds(partial(always.frames, [frame])) / seconds(partial(find, [frame])) for frame in dark)
+    always.frame(dark[0])
+    return statistics.median(seconds(partial(always.frame, frame)) / seconds(partial(find, [frame])) for frame in dark)
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -28,7 +28,7 @@ def of_stills(people: Sequence[Labelled], classifier: InProcess) -> Iterator[Fig
         right = {}
         for method in METHODS:
             brightening = Lowlight(method=method).brightening(Enhance.AUTO)
-            told = labels(brightening.frames(dark), landmarks, classifier)
+            told = labels([brightening.frame(rgb_hwc) for rgb_hwc in dark], landmarks, classifier)
             right[method] = [float(label == person.label) for label, person in zip(told, people, strict=True)]
             yield percentage(f"stills, {method}, at {named(exposure)}: judged right", right[method], people=people)
         for method in [each for each in METHODS if each != DEFAULT_METHOD]:

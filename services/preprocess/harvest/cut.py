@@ -52,7 +52,7 @@ def readable(pictures: Iterable[Picture], tally: Tally) -> Iterator[tuple[Pictur
 
 def brightened(pictures: Iterable[tuple[Picture, Pixels]], brightening: Brightening) -> Iterator[tuple[Picture, Pixels]]:
     for picture, rgb in pictures:
-        yield picture, brightening.frames([rgb])[0]
+        yield picture, brightening.frame(rgb)
 
 
 def batches(pictures: Iterable[tuple[Picture, Pixels]]) -> Iterator[list[tuple[Picture, Pixels]]]:
@@ -154,7 +154,8 @@ def trusted(strips: Iterable[Strip], sightings: Sightings) -> Iterator[Strip]:
             doubtful.append(strip)
         else:
             sightings.drop("short_track")
-    if sightings.brief:
-        yield from doubtful
-    else:
-        sightings.drop("short_track", len(doubtful))
+    for strip in doubtful:
+        if sightings.brief:
+            yield strip
+        else:
+            sightings.drop("short_track")

@@ -3,7 +3,6 @@
 `Lowlight` is made once per worker, a `Brightening` once per video.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -54,14 +53,18 @@ class Brightening:
         self._before = 0.0
         self._after = 0.0
 
-    def frames(self, frames_rgb: Sequence[Pixels]) -> list[Pixels]:
-        """The same frames, uint8 (H, W, 3) RGB, with the dark ones brightened; the others are the very same objects."""
-        return [self._frame(rgb_hwc) for rgb_hwc in frames_rgb]
+    def frame(self, rgb_hwc: Pixels) -> Pixels:
+        """A frame, uint8 (H, W, 3) RGB, brightened if it is dark; else the very same object."""
+        if not self._is_wanted(rgb_hwc):
+            return rgb_hwc
+        brighter = self._brighten(rgb_hwc)
+        self._count(rgb_hwc, brighter)
+        return brighter
 
     def faces(self, rgb_hwc: Pixels, boxes_xyxy: npt.NDArray[np.float32]) -> Pixels:
         """A frame in which dark faces, as before a bright window, are brightened together with what is around them.
 
-        For frames that `frames` has left alone, once their faces are found: boxes are (N, 4) in pixels. The very same object is given back
+        For frames that `frame` has left alone, once their faces are found: boxes are (N, 4) in pixels. The very same object is given back
         when no face is dark; the frame that is handed in is never changed.
         """
         middles, places = (squares(boxes_xyxy, rgb_hwc.shape, more=more) for more in (MIDDLE, WITH_REGIONS))
@@ -71,13 +74,6 @@ class Brightening:
         brighter = rgb_hwc.copy()
         for place in places:
             brighter[place] = self._brighten(np.ascontiguousarray(rgb_hwc[place]))
-        self._count(rgb_hwc, brighter)
-        return brighter
-
-    def _frame(self, rgb_hwc: Pixels) -> Pixels:
-        if not self._is_wanted(rgb_hwc):
-            return rgb_hwc
-        brighter = self._brighten(rgb_hwc)
         self._count(rgb_hwc, brighter)
         return brighter
 

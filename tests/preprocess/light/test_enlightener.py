@@ -124,7 +124,7 @@ def test_what_ships_is_small_and_names_where_it_comes_from() -> None:
 @pytest.mark.parametrize("factor", [0.1, 0.25])
 def test_what_ships_brings_light_to_a_dark_face(portrait: np.ndarray, factor: float) -> None:
     dark = (portrait * factor).astype(np.uint8)
-    (brighter,) = Lowlight(method="enlightengan").brightening(Enhance.AUTO).frames([dark])
+    brighter = Lowlight(method="enlightengan").brightening(Enhance.AUTO).frame(dark)
     assert mean_luma(brighter) > 1.5 * mean_luma(dark)
 
 
